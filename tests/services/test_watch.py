@@ -11,10 +11,11 @@ from tercet import errors
 from tercet.errors import Code
 from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import kv_pb2, rpc_pb2
-from tercet.rpc import InProcessStream, Metadata, Peer, RpcError
+from tercet.rpc import Channel, ClientStream, InProcessStream, Metadata, Peer, RpcError
 from tercet.services.authorization import Authorization
 from tercet.services.watch import FRAGMENT_OVERHEAD_BYTES
 from tercet.services.watch_durations import PROGRESS
+from tests.rpc.harness import serving
 from tests.services.harness import REQUEST_BYTES_MAX, ServedMember, run, served
 
 Create = rpc_pb2.WatchCreateRequest
@@ -25,7 +26,7 @@ INVALID_ID = -1
 class Watching:
     """A client's stream."""
 
-    def __init__(self, stream: InProcessStream) -> None:
+    def __init__(self, stream: InProcessStream | ClientStream) -> None:
         self.stream = stream
 
     async def send(self, request: rpc_pb2.WatchRequest) -> None:
@@ -187,6 +188,31 @@ def test_a_large_response_is_split_only_for_who_asks() -> None:
             assert not parts[-1].fragment
             events = [event.kv.key for part in parts for event in part.events]
             assert events == [event.kv.key for part in whole for event in part.events] == [b"a%d" % n for n in range(7)] * 2
+
+    run(test())
+
+
+def test_history_of_large_values_is_one_response_over_http2() -> None:
+    """As upstream's TestWatchFragment: ten large values are one response, or fragments of one."""
+
+    async def test() -> None:
+        async with served() as member, serving(member.watch.handlers()) as (_, port):
+            for number in range(10):
+                await put(member, b"a%d" % number, bytes(REQUEST_BYTES_MAX // 3))
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            try:
+                for fragment in (False, True):
+                    client = Watching(channel.stream("/etcdserverpb.Watch/Watch"))
+                    await client.create(key=b"a", range_end=b"b", start_revision=1, fragment=fragment)
+                    parts = [await client.next()]
+                    while parts[-1].fragment:
+                        parts.append(await client.next())
+                    assert sum(len(part.events) for part in parts) == 10
+                    assert (len(parts) > 1) == fragment
+                    client.stream.cancel()
+            finally:
+                await channel.close()
 
     run(test())
 

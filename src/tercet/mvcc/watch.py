@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from tercet.containers import ShardedDict, SortedKeys
 from tercet.errors import CorruptRecord
 from tercet.mvcc.events import Event
+from tercet.mvcc.watch_memory import BATCH_BYTES, LargeBatches
 from tercet.mvcc.watch_ranges import KeyRange, KeyRanges
 
 NO_PUT: Final = 1
@@ -146,13 +147,28 @@ class WatchStream:
     has_room: whether the client reads fast enough; events are not queued without it.
     blocker, current_in: what was found when all watches were last asked whether they are up to date, so that a client with
     100,000 watches does not have them asked for each of its progress requests. One that was not; or the number of the live
-    cohort that holds all.
+    cohort that holds all. takes_large_batches: whether the receiver queues the pieces of a batch without a copy.
     """
 
-    __slots__ = ("blocker", "current_in", "has_room", "is_progress_due", "lagging", "next_id", "receiver", "watches")
+    __slots__ = (
+        "_held_bytes",
+        "_large_batches",
+        "blocker",
+        "current_in",
+        "has_room",
+        "is_progress_due",
+        "lagging",
+        "next_id",
+        "receiver",
+        "takes_large_batches",
+        "watches",
+    )
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, large_batches: LargeBatches, takes_large_batches: bool) -> None:
         self.receiver = receiver
+        self.takes_large_batches = takes_large_batches
+        self._large_batches = large_batches
+        self._held_bytes = 0  # of the large batch that waits to be read
         self.watches: dict[int, Watch] = {}
         self.next_id = 0
         self.has_room = True
@@ -182,6 +198,17 @@ class WatchStream:
         if self.has_room:
             self.has_room = False
             self.receiver.wait_for_room()
+
+    def hold(self, batch: Batch) -> None:
+        """A batch is queued, and the client has not read it."""
+        if batch.size_bytes > BATCH_BYTES:
+            self._held_bytes += batch.size_bytes
+            self._large_batches.hold(batch.size_bytes)
+
+    def release(self) -> None:
+        """The client has read what was queued, or has gone."""
+        self._large_batches.release(self._held_bytes)
+        self._held_bytes = 0
 
 
 class WatchGroup(KeyRange):
@@ -218,12 +245,13 @@ class WatchGroup(KeyRange):
 class WatchIndex:
     """Groups by key and by range. The cost of a search does not grow with the groups that do not match."""
 
-    __slots__ = ("by_key", "count", "ranges")
+    __slots__ = ("by_key", "count", "ranges", "without_large")
 
     def __init__(self) -> None:
         self.by_key: dict[bytes, WatchGroup] = {}
         self.ranges = KeyRanges()
         self.count = 0  # of watches
+        self.without_large = 0  # those whose streams take no large batches
 
     def wants(self, key: bytes) -> bool:
         """Whether any watch is interested in `key`."""
@@ -247,12 +275,16 @@ class WatchIndex:
                 self.ranges.add(group)
         group.add(watch)
         self.count += 1
+        if not watch.stream.takes_large_batches:
+            self.without_large += 1
 
     def remove(self, watch: Watch) -> None:
         group = watch.group
         assert group is not None
         group.discard(watch)
         self.count -= 1
+        if not watch.stream.takes_large_batches:
+            self.without_large -= 1
         if not group.watches:
             self._drop(group)
 
@@ -277,6 +309,8 @@ class WatchIndex:
         for watch in taken:
             group.with_previous -= (watch.flags & PREV_KV) >> 2
             watch.group = None
+            if not watch.stream.takes_large_batches:
+                self.without_large -= 1
         return taken
 
     def _drop(self, group: WatchGroup) -> None:

@@ -14,6 +14,7 @@ from tercet.mvcc.events import stored_event
 from tercet.mvcc.watch import Watch, WatchStream
 from tercet.mvcc.watch_cohort import Cohort
 from tercet.mvcc.watch_history import History
+from tercet.mvcc.watch_memory import LargeBatches
 from tercet.mvcc.work import BYTES_SHIFT, FETCH, VISIT, WRITE, Budget
 
 COHORTS_MAX: Final = 8
@@ -37,14 +38,16 @@ class CatchUp:
         "_compacted",
         "_delivered",
         "_history",
+        "_large_batches",
         "_unsynced",
         "cohorts_max",
         "ended",
         "shared_revisions",
     )
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, large_batches: LargeBatches) -> None:
         self._history = history
+        self._large_batches = large_batches
         self._cohorts: list[Cohort] = []
         self._unsynced: list[Watch] = []
         self._blocked: list[Watch] = []  # unsynced, until a cohort has ended
@@ -111,7 +114,7 @@ class CatchUp:
             cohort = self._nearest(watch.next_revision)
             if cohort is None or watch.next_revision - cohort.cursor > self.shared_revisions:
                 if len(self._cohorts) < self.cohorts_max:
-                    cohort = Cohort(self._history, watch.next_revision, is_live=False)
+                    cohort = Cohort(self._history, self._large_batches, watch.next_revision, is_live=False)
                     self._cohorts.append(cohort)
                 elif cohort is None:
                     self._blocked.append(watch)

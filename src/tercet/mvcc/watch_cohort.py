@@ -15,11 +15,11 @@ from typing import Final
 from tercet.mvcc.events import Event
 from tercet.mvcc.watch import NO_DELETE, NO_PUT, PIECE_BYTES, PREV_KV, Batch, WaitingWatches, Watch, WatchGroup, WatchIndex
 from tercet.mvcc.watch_history import History
+from tercet.mvcc.watch_memory import BATCH_BYTES, LARGE_BATCH_BYTES, LARGE_BATCH_REVISIONS, LargeBatches
 from tercet.mvcc.watch_ranges import KeyRange
 from tercet.mvcc.work import BYTES_SHIFT, FETCH, VISIT, WRITE, Budget
 
 BATCH_REVISIONS: Final = 1000  # etcd: watchBatchMaxRevs
-BATCH_BYTES: Final = 1 << 20
 BATCH_PENDING: Final = 1 << 20  # events, counted for each group that takes them: 100,000 ranges may hold the same key
 _DELIVERY: Final = 2  # work of sending a batch to one watch, beside that of its pieces
 _BATCHED: Final = 16  # encoded events that are put together, between two looks at the budget
@@ -37,6 +37,8 @@ class Cohort:
         "_dirty",
         "_encoded",
         "_history",
+        "_is_large",
+        "_large_batches",
         "_last_revision",
         "_pending",
         "_position",
@@ -51,8 +53,10 @@ class Cohort:
         "waiting",
     )
 
-    def __init__(self, history: History, cursor: int, *, is_live: bool) -> None:
+    def __init__(self, history: History, large_batches: LargeBatches, cursor: int, *, is_live: bool) -> None:
         self._history = history
+        self._large_batches = large_batches
+        self._is_large = False  # has reserved the memory of a large batch
         self.cursor = cursor
         self.sub = 0
         self.is_live = is_live
@@ -87,7 +91,22 @@ class Cohort:
     @property
     def is_full(self) -> bool:
         """Whether enough is collected for a flush."""
-        return self._revisions >= BATCH_REVISIONS or self._bytes >= BATCH_BYTES or self._pending >= BATCH_PENDING
+        if self._revisions >= BATCH_REVISIONS or self._pending >= BATCH_PENDING:
+            return True
+        return self._bytes >= BATCH_BYTES and not self._can_grow()
+
+    def _can_grow(self) -> bool:
+        """Whether what is collected may become a large batch, as etcd makes of history; what is live it sends by revisions."""
+        if (
+            self.is_live
+            or self._revisions >= LARGE_BATCH_REVISIONS
+            or self._bytes >= LARGE_BATCH_BYTES
+            or self.index.without_large
+        ):
+            return False
+        if not self._is_large:
+            self._is_large = self._large_batches.reserve()
+        return self._is_large
 
     # Watches
 
@@ -187,7 +206,14 @@ class Cohort:
             if budget.left <= 0:
                 return True
             self._send(self._sending[-1], budget)
+        self._release()
         return False
+
+    def _release(self) -> None:
+        """What was collected is sent, or dropped. The streams hold what they have queued of it."""
+        if self._is_large:
+            self._is_large = False
+            self._large_batches.release(LARGE_BATCH_BYTES)
 
     def drop_collected(self) -> None:
         """Forget what has been collected and not sent: for watches that a compaction ends."""
@@ -200,6 +226,7 @@ class Cohort:
         self._batches = {}
         self._taken_by = None
         self._revisions = self._bytes = self._pending = 0
+        self._release()
 
     def _send(self, group: WatchGroup, budget: Budget) -> None:
         """Send a group's events to its watches until the budget is used up, from the last watch to the first.
@@ -236,7 +263,7 @@ class Cohort:
             self._encoded += 1
             budget.left -= VISIT
             if group.with_previous < len(group.watches):
-                event.encoded()
+                budget.left -= len(event.encoded()) >> BYTES_SHIFT
             if group.with_previous:
                 budget.left -= FETCH + (len(self._history.encoded_with_previous(event)) >> BYTES_SHIFT)
         return False
@@ -260,6 +287,7 @@ class Cohort:
         self.delivered += batch.count
         if not stream.receiver.deliver(watch, revision, batch):
             stream.shut()
+            stream.hold(batch)
         return True
 
     def _batch(self, group: WatchGroup, flags: int, budget: Budget) -> Batch | None:

@@ -27,6 +27,7 @@ from tercet.mvcc.watch import Receiver, Watch, WatchStream
 from tercet.mvcc.watch_catch_up import SLICE_WORK, CatchUp
 from tercet.mvcc.watch_cohort import Cohort
 from tercet.mvcc.watch_history import History
+from tercet.mvcc.watch_memory import LargeBatches
 from tercet.mvcc.work import OPERATION, WRITE, Budget
 
 QUEUE_BYTES_MAX: Final = 64 << 20  # of events that wait to be sent
@@ -53,6 +54,7 @@ class WatchHub(WriteListener):
         "_collected",
         "_ending",
         "_history",
+        "_large_batches",
         "_live",
         "_live_number",
         "_looked_at",
@@ -69,13 +71,14 @@ class WatchHub(WriteListener):
 
     def __init__(self, store: Store) -> None:
         self._history = History(store)
-        self._live = Cohort(self._history, 0, is_live=True)
+        self._large_batches = LargeBatches()
+        self._live = Cohort(self._history, self._large_batches, 0, is_live=True)
         self._live_number = 1  # its index tells no live cohorts apart: watches that have fallen behind come back with theirs
         self._queue: deque[list[Event]] = deque()  # of one request each
         self._queue_bytes = 0
         self._collected = 0  # events of the first request in the queue
         self.queue_bytes_max = QUEUE_BYTES_MAX
-        self.catch_up = CatchUp(self._history)
+        self.catch_up = CatchUp(self._history, self._large_batches)
         self._progress: deque[tuple[WatchStream, Watch | None]] = deque()  # to be notified: a watch, or all of a stream
         self._ending: deque[Watch] = deque()  # of streams that are closed
         self._looked_at = 0  # watches, to find out whether they are up to date
@@ -138,7 +141,7 @@ class WatchHub(WriteListener):
         self._queue_bytes = self._collected = 0
         self.queue_bytes_max = QUEUE_BYTES_MAX
         self.catch_up.take_over(cohort)
-        self._live = Cohort(self._history, 0, is_live=True)
+        self._live = Cohort(self._history, self._large_batches, 0, is_live=True)
         self._live_number += 1
 
     def replace_store(self, store: Store) -> None:
@@ -151,9 +154,10 @@ class WatchHub(WriteListener):
 
     # Streams and watches.
 
-    def open(self, receiver: Receiver) -> WatchStream:
+    def open(self, receiver: Receiver, *, takes_large_batches: bool = False) -> WatchStream:
+        """Begin a stream. takes_large_batches: the receiver queues the pieces of a batch without a copy."""
         self.streams += 1
-        return WatchStream(receiver)
+        return WatchStream(receiver, self._large_batches, takes_large_batches)
 
     def close(self, stream: WatchStream) -> None:
         """The client has gone: send it nothing more, and end all watches of its stream, in later turns if there are many."""
@@ -167,6 +171,7 @@ class WatchHub(WriteListener):
             for watch in watches.values():
                 self._forget(watch)
         stream.forget()
+        stream.release()
 
     def create(
         self,
@@ -242,6 +247,7 @@ class WatchHub(WriteListener):
     def resume(self, stream: WatchStream) -> None:
         """The receiver of a stream has room again."""
         stream.has_room = True
+        stream.release()
         if stream.lagging:
             for watch in stream.lagging:
                 self.catch_up.add(watch)

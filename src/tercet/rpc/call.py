@@ -219,6 +219,11 @@ class ServerStream(Call):
             has_room = self.send_now(message)
         return has_room
 
+    @property
+    def shares_parts(self) -> bool:
+        """Whether `send_parts` makes no copy."""
+        return False
+
     def send_parts(self, head: bytes, body: list[bytes]) -> bool:
         """`send_now` of one answer in pieces; over HTTP/2 a large body is not copied."""
         return self.send_now(b"".join((head, *body)))

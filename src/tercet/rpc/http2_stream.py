@@ -89,6 +89,10 @@ class Http2Stream(ServerStream):
     def send_all(self, messages: list[bytes]) -> bool:
         return self._queue(b"".join([frame(message) for message in messages]), (), len(messages))
 
+    @property
+    def shares_parts(self) -> bool:
+        return True
+
     def send_parts(self, head: bytes, body: list[bytes]) -> bool:
         return self._queue(prefix(len(head) + sum(map(len, body))) + head, body, 1)
 

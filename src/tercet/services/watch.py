@@ -165,7 +165,7 @@ class _WatchStream:
         self._bytes = 0
         self._room: asyncio.Task[None] | None = None  # waits for room
         self._timer: asyncio.Handle | None = None  # of the next progress notifications
-        self.watches = service.hub.open(self)
+        self.watches = service.hub.open(self, takes_large_batches=call.shares_parts)
 
     def close(self) -> None:
         self._service.hub.close(self.watches)
