@@ -104,6 +104,8 @@ class Session:
         token = self.values.string("auth-jwt-token")
         if endpoints is None:
             endpoints = _usable(self.endpoints(), self.warn)
+            if not self._discovered:  # those are in the order that DNS asks for
+                endpoints = from_any(endpoints)
         limits = self._limits(limits_messages)
         return self._client(endpoints, self._tls, limits, user=user, password=password, token=token, timeout=timeout)
 
@@ -307,6 +309,12 @@ def _usable(endpoints: list[str], warn: Callable[[str], None]) -> list[str]:
     for text in refused:
         warn(f"{text}; it is not used")
     return usable
+
+
+def from_any(endpoints: Sequence[str]) -> list[str]:
+    """The endpoints from one chosen at random on: as with etcdctl, many short commands do not all go to the first member."""
+    start = int.from_bytes(os.urandom(4), "big") % max(len(endpoints), 1)  # `random` takes 3 ms to import
+    return [*endpoints[start:], *endpoints[:start]]
 
 
 def _variable(flag_name: str) -> str:
