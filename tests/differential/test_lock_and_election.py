@@ -58,8 +58,8 @@ class Stage:
         try:
             answer = future.result()
         except grpc.RpcError as error:
-            # The client's clock and the server's end a call at its deadline, whichever is first.
-            is_late = error.details().lower() in ("deadline exceeded", "context deadline exceeded")
+            # The client's clock and the server's end a call at its deadline, whichever is first; the server may only reset it.
+            is_late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED or error.details() == "context deadline exceeded"
             self.log.append("gave up" if is_late else (error.code().name, error.details()))
             return None
         shown = type(answer)()

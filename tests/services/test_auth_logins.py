@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 
 import pytest
 
@@ -141,7 +142,13 @@ def test_few_long_passwords_wait_at_once() -> None:
 
     async def test() -> None:
         passwords = Passwords(cost=4)
-        outcomes = await asyncio.gather(*(passwords.matches("p" * 1_000_000, b"") for _ in range(6)), return_exceptions=True)
+        released = threading.Event()
+        for threads in (passwords._prompt_threads, passwords._flood_threads):
+            for _ in range(threads._max_workers):
+                threads.submit(released.wait)  # from Python 3.14 on, a call that ends at once does not wait
+        waiting = asyncio.gather(*(passwords.matches("p" * 1_000_000, b"") for _ in range(6)), return_exceptions=True)
+        asyncio.get_running_loop().call_soon(released.set)  # after the six have started
+        outcomes = await waiting
         assert outcomes == [False] * 5 + [errors.TOO_MANY_REQUESTS]
         assert passwords._waiting == 0
         passwords.close()

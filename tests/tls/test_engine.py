@@ -97,4 +97,5 @@ def test_a_damaged_record_is_an_error_with_an_alert(contexts: tuple[ssl.SSLConte
     with pytest.raises(ssl.SSLError) as caught:
         drain(server)
     assert server.to_send()
-    assert rejection_reason(caught.value) == "tls: decryption failed or bad record mac"
+    reasons = {"tls: decryption failed or bad record mac", "tls: record layer failure"}  # the second from OpenSSL 3.5
+    assert rejection_reason(caught.value) in reasons
