@@ -10,8 +10,8 @@ from tercet.errors import Code
 from tercet.proto import election_pb2, kv_pb2, lock_pb2, rpc_pb2
 from tercet.rpc import Handler, UnaryCall, method_table, unary_async
 from tercet.rpc.channel import Channel
-from tercet.services.election import ElectionService
-from tercet.services.lock import Cleanups, LockService
+from tercet.services.election import queue_handlers
+from tercet.services.lock import Cleanups
 from tests.rpc.harness import run, serving
 from tests.support.waiting import settled, until
 
@@ -67,8 +67,7 @@ def test_a_client_that_gives_up_while_its_key_is_written(
     async def main() -> None:
         store, cleanups = Store(is_new=is_new, first_created=first_created), Cleanups()
         own = method_table(store.handlers())
-        services = LockService(own, cleanups).handlers() | ElectionService(own, cleanups).handlers()
-        async with serving(services) as (server, port):
+        async with serving(queue_handlers(own, cleanups)) as (server, port):
             channel = Channel("127.0.0.1", port)
             await channel.connect()
             call = channel.start_unary(*called, lambda *_: None)

@@ -59,14 +59,14 @@ from tercet.server.systemd import notify_ready
 from tercet.services.auth import AuthService
 from tercet.services.authorization import Authorization
 from tercet.services.cluster import ClusterService
-from tercet.services.election import ElectionService
+from tercet.services.election import queue_handlers
 from tercet.services.headers import Headers
 from tercet.services.health import HealthService
 from tercet.services.interceptors import intercept
 from tercet.services.kv import KvService
 from tercet.services.leader_monitor import LeaderMonitor
 from tercet.services.lease import LeaseService
-from tercet.services.lock import Cleanups, LockService
+from tercet.services.lock import Cleanups
 from tercet.services.maintenance import MaintenanceService, transfer_leadership
 from tercet.services.passwords import Passwords
 from tercet.services.scheduler import Scheduler
@@ -228,7 +228,7 @@ class MemberServer:
         """Lock and Election, which call the other services. Those calls are not counted as clients' calls."""
         methods, cleanups = method_table(handlers), Cleanups()
         self._closing.callback(cleanups.close)
-        return LockService(methods, cleanups).handlers() | ElectionService(methods, cleanups).handlers()
+        return queue_handlers(methods, cleanups)
 
     @property
     def member(self) -> ReplicaDriver | None:

@@ -12,9 +12,10 @@ from typing import Final
 from tercet.errors import Code, StatusError
 from tercet.proto import election_pb2, kv_pb2, rpc_pb2
 from tercet.rpc import Handler, Method, ServerStream, UnaryCall, server_stream, unary_async, unmarshal, unmarshal_streamed
-from tercet.services.lock import Cleanups
+from tercet.services.lock import Cleanups, LockService
 from tercet.services.own_client import DELETE, OwnClient
 from tercet.services.queue_of_keys import (
+    SEARCHES_MAX,
     created_at,
     end_of,
     first_created,
@@ -34,12 +35,20 @@ MISSING_LEADER: Final = StatusError(Code.UNKNOWN, '"leader" field must be provid
 _LeaderKey = election_pb2.LeaderKey
 
 
-class ElectionService:
-    """v3electionpb.Election on one member. methods: of this member, those that clients call."""
+def queue_handlers(methods: Mapping[bytes, Method], cleanups: Cleanups) -> dict[str, Handler]:
+    """Those of Lock and Election on one member, which share the limit of searches."""
+    searches = asyncio.Semaphore(SEARCHES_MAX)
+    lock, election = LockService(methods, cleanups, searches), ElectionService(methods, cleanups, searches)
+    return lock.handlers() | election.handlers()
 
-    def __init__(self, methods: Mapping[bytes, Method], cleanups: Cleanups) -> None:
+
+class ElectionService:
+    """v3electionpb.Election on one member. methods: of this member, those that clients call. searches: as of LockService."""
+
+    def __init__(self, methods: Mapping[bytes, Method], cleanups: Cleanups, searches: asyncio.Semaphore) -> None:
         self._methods = methods
         self._cleanups = cleanups
+        self._searches = searches
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -78,7 +87,7 @@ class ElectionService:
             if own.value != request.value:
                 await self._proclaim_or_resign(client, candidate, request.value)
         try:
-            await wait_for_turn(client, request.name, candidate.rev)
+            await wait_for_turn(client, request.name, candidate.rev, self._searches)
         except asyncio.CancelledError:
             self._cleanups.run(_resign(client, candidate))
             raise
@@ -102,7 +111,8 @@ class ElectionService:
 
     async def leader(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(election_pb2.LeaderRequest.FromString, body)
-        found = await OwnClient(self._methods, call).range(first_created(request.name))
+        async with self._searches:
+            found = await OwnClient(self._methods, call).range(first_created(request.name))
         if not found.kvs:
             raise NO_LEADER
         return election_pb2.LeaderResponse(header=found.header, kv=found.kvs[0]).SerializeToString()
@@ -121,7 +131,7 @@ class ElectionService:
         client = OwnClient(self._methods, stream)
         try:
             while True:
-                header, kv = await _await_leader(client, request.name)
+                header, kv = await _await_leader(client, request.name, self._searches)
                 await _send(stream, header, kv)
                 await _follow(client, kv.key, header.revision + 1, stream)
         except StatusError as error:
@@ -154,9 +164,12 @@ async def _resign(client: OwnClient, leader: election_pb2.LeaderKey) -> rpc_pb2.
     return (await client.txn(request)).header
 
 
-async def _await_leader(client: OwnClient, name: bytes) -> tuple[rpc_pb2.ResponseHeader, kv_pb2.KeyValue]:
+async def _await_leader(
+    client: OwnClient, name: bytes, searches: asyncio.Semaphore
+) -> tuple[rpc_pb2.ResponseHeader, kv_pb2.KeyValue]:
     """The leader's pair and the revision that it is known at; waits for a leader if there is none."""
-    found = await client.range(first_created(name))
+    async with searches:
+        found = await client.range(first_created(name))
     if found.kvs:
         return found.header, found.kvs[0]
     start = prefix_of(name)

@@ -43,11 +43,12 @@ async def _quietly(work: Coroutine[Any, Any, Any]) -> None:
 
 
 class LockService:
-    """v3lockpb.Lock on one member. methods: of this member, those that clients call."""
+    """v3lockpb.Lock on one member. methods: of this member, those that clients call. searches: limits its searches."""
 
-    def __init__(self, methods: Mapping[bytes, Method], cleanups: Cleanups) -> None:
+    def __init__(self, methods: Mapping[bytes, Method], cleanups: Cleanups, searches: asyncio.Semaphore) -> None:
         self._methods = methods
         self._cleanups = cleanups
+        self._searches = searches
 
     def handlers(self) -> dict[str, Handler]:
         return {"/v3lockpb.Lock/Lock": unary_async(self.lock), "/v3lockpb.Lock/Unlock": unary_async(self.unlock)}
@@ -59,21 +60,8 @@ class LockService:
         name = request.name
         lease_id = await session_of(client, request.lease)
         key = key_of(name, lease_id)
-        owner = rpc_pb2.RequestOp(request_range=first_created(name))
-        entering = asyncio.ensure_future(
-            client.txn(
-                rpc_pb2.TxnRequest(
-                    compare=[created_at(key, 0)],
-                    success=[put_op(key, b"", lease_id), owner],
-                    failure=[get_op(key), owner],
-                )
-            )
-        )
-        try:
-            entered = await asyncio.shield(entering)
-        except asyncio.CancelledError:
-            self._cleanups.run(_leave(client, key, entering))
-            raise
+        async with self._searches:
+            entered = await self._enter(client, name, key, lease_id)
         revision = entered.header.revision
         if not entered.succeeded:
             own = kv_in(entered.responses[0])
@@ -82,7 +70,7 @@ class LockService:
         if _is_owner(entered, revision):
             return _response(entered.header, key)
         try:
-            await wait_for_turn(client, name, revision)
+            await wait_for_turn(client, name, revision, self._searches)
             held = await client.range(rpc_pb2.RangeRequest(key=key))
         except StatusError:
             await _quietly(client.delete(key))
@@ -93,6 +81,21 @@ class LockService:
         if not held.kvs:
             raise SESSION_EXPIRED
         return _response(held.header, key)
+
+    async def _enter(self, client: OwnClient, name: bytes, key: bytes, lease_id: int) -> rpc_pb2.TxnResponse:
+        """Join the queue with this key, unless it is there already, and see who owns the lock."""
+        owner = rpc_pb2.RequestOp(request_range=first_created(name))
+        request = rpc_pb2.TxnRequest(
+            compare=[created_at(key, 0)],
+            success=[put_op(key, b"", lease_id), owner],
+            failure=[get_op(key), owner],
+        )
+        entering = asyncio.ensure_future(client.txn(request))
+        try:
+            return await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            self._cleanups.run(_leave(client, key, entering))
+            raise
 
     async def unlock(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(lock_pb2.UnlockRequest.FromString, body)

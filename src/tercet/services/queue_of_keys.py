@@ -3,17 +3,23 @@
     name/<lease id in hex>      one key for each session that wants the lock or campaigns
 
 The key that was created first owns the lock, or leads. The others wait until all keys that were created before their own are
-deleted, each watching only the one right before it, so that a deletion wakes one of them. A key is attached to the session's
-lease: a client that dies leaves the queue when its lease expires.
+deleted, each watching only the one right before it, so that a deletion wakes one of them. The search for that one looks at all
+keys of the queue, so a member makes a few searches at a time: ten thousand clients that wait together keep out no reader.
+
+A key is attached to the session's lease: a client that dies leaves the queue when its lease expires.
 Source: etcd client/v3/concurrency (key.go, mutex.go, election.go), by its behaviour.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.services.own_client import DELETE, OwnClient
+
+SEARCHES_MAX: Final = 8
+"""How many searches a member makes at a time."""
 
 SESSION_SECONDS: Final = 60  # etcd: the TTL of a session without a lease of its own
 
@@ -60,8 +66,11 @@ def end_of(prefix: bytes) -> bytes:
     return prefix[:-1] + bytes((prefix[-1] + 1,))
 
 
-async def wait_for_turn(client: OwnClient, name: bytes, create_revision: int) -> None:
-    """Return when no key is left that was created before `create_revision`. Raises StatusError."""
+async def wait_for_turn(client: OwnClient, name: bytes, create_revision: int, searches: asyncio.Semaphore) -> None:
+    """Return when no key is left that was created before `create_revision`. Raises StatusError.
+
+    searches: limits those of this member.
+    """
     start = prefix_of(name)
     request = _Range(
         key=start,
@@ -72,7 +81,8 @@ async def wait_for_turn(client: OwnClient, name: bytes, create_revision: int) ->
         max_create_revision=create_revision - 1,
     )
     while True:
-        found = await client.range(request)
+        async with searches:
+            found = await client.range(request)
         if not found.kvs:
             return
         await _wait_deleted(client, found.kvs[0].key, found.header.revision)
