@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 from tercet.errors import Code, StatusError
 from tercet.rpc.bounded_connection import BoundedConnection
@@ -18,6 +19,8 @@ from tercet.rpc.http2 import Headers, HTTP2Error
 from tercet.rpc.http2_unary import TOO_MANY_INCOMPLETE
 from tercet.rpc.method import Method
 from tercet.rpc.wire import Compressed, Decompress, MessageReader, frame, prefix
+
+_MESSAGES_SHIFT: Final = 3  # one unit of a turn's work for each 8 messages: 16 KiB of a DATA frame can hold 3,276
 
 
 class Http2Stream(ServerStream):
@@ -145,9 +148,12 @@ class Http2Stream(ServerStream):
         if self._decompress is None:
             messages = self._reader.feed(data)
             self.method.received += len(messages)
+            self.connection.intake.spend(len(messages) >> _MESSAGES_SHIFT)
             self._inbox.put(messages)
             return
-        for message in self._reader.feed_compressed(data):
+        compressed = self._reader.feed_compressed(data)
+        self.connection.intake.spend(len(compressed) >> _MESSAGES_SHIFT)
+        for message in compressed:
             self.method.received += 1
             if isinstance(message, Compressed):
                 self._inbox.put_compressed(message)
