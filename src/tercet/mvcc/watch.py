@@ -141,6 +141,25 @@ class Receiver(Protocol):
         ...
 
 
+class _Closed:
+    """The receiver of a stream that is closed: of its watches that have not ended yet."""
+
+    def deliver(self, watch: Watch, revision: int, batch: Batch) -> bool:
+        return False
+
+    def compacted(self, watch: Watch, compact_revision: int) -> bool:
+        return False
+
+    def progress(self, watch_id: int, revision: int) -> None: ...
+
+    def fail(self, error: CorruptRecord) -> None: ...
+
+    def wait_for_room(self) -> None: ...
+
+
+_CLOSED: Final = _Closed()
+
+
 class WatchStream:
     """The watches of one gRPC stream.
 
@@ -188,7 +207,8 @@ class WatchStream:
         self.current_in = 0
 
     def forget(self) -> None:
-        """The stream is closed: refer to no watch, which would keep both until a garbage collection."""
+        """The stream is closed: refer to no watch or receiver, which would keep both until a garbage collection."""
+        self.receiver = _CLOSED
         self.lagging = []
         self.blocker = None
         self.current_in = 0

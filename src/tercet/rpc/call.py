@@ -259,6 +259,8 @@ class ServerStream(Call):
             if not self.finished:
                 self.finish(0)
                 self.send_status(0, "")
+        finally:
+            self._task = None  # it refers to the call: neither must wait for a garbage collection
 
     def cancel_handler(self) -> None:
         super().cancel_handler()

@@ -65,9 +65,9 @@ class ClientConnection(Connection):
         self.going_away = False
         self._on_lost = on_lost
         self._pings_when_idle = options.keepalive_when_idle
-        self._pinger = Pinger(self, options.keepalive_interval_seconds, options.keepalive_timeout_seconds)
+        self._pinger = Pinger(options.keepalive_interval_seconds, options.keepalive_timeout_seconds)
         if options.keepalive_interval_seconds > 0:
-            self._pinger.start()
+            self._pinger.start(self)
 
     def handle(self, events: Iterable[Event]) -> None:
         calls = self.calls

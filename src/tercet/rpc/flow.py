@@ -80,6 +80,8 @@ class Inbox:
     def drop(self) -> None:
         """No message will be taken any more."""
         self._messages.clear()
+        self.at_once = None  # these refer to the stream, which must not wait for a garbage collection
+        self._throttle = _ignore
         self.end()
 
     async def take(self) -> bytes | None:
@@ -160,6 +162,9 @@ class Outlet:
         self._closed = True
         self._connection.forget_sender(self)
         self.wake()
+
+
+def _ignore(shut: bool) -> None: ...
 
 
 def _resume(future: asyncio.Future[None]) -> None:

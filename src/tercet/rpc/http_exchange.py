@@ -126,6 +126,7 @@ class HttpExchange:
             self._break_off()
         finally:
             self._drop_body()
+            self._task = None  # it refers to the exchange: neither must wait for a garbage collection
         self.finished = True
 
     def _send_head(self, status: int, fields: Sequence[Header]) -> None:

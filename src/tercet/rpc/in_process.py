@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Final
 
@@ -124,9 +125,9 @@ class _Pipe:
     __slots__ = ("_room", "inbox")
 
     def __init__(self) -> None:
-        self.inbox = Inbox(self._throttle)
         self._room: asyncio.Event = asyncio.Event()
         self._room.set()
+        self.inbox = Inbox(partial(_throttle, self._room))  # not to a method: that would be a cycle
 
     @property
     def has_room(self) -> bool:
@@ -140,11 +141,12 @@ class _Pipe:
         self.inbox.end()
         self._room.set()
 
-    def _throttle(self, shut: bool) -> None:
-        if shut:
-            self._room.clear()
-        else:
-            self._room.set()
+
+def _throttle(room: asyncio.Event, shut: bool) -> None:
+    if shut:
+        room.clear()
+    else:
+        room.set()
 
 
 class _ServerSide(ServerStream):

@@ -25,49 +25,49 @@ class Pinged(Protocol):
 
 
 class Pinger:
-    """Pings a silent peer. Its timer is set to the earliest moment of a full silent interval, so a busy peer costs nothing."""
+    """Pings a silent peer. Its timer is set to the earliest moment of a full silent interval, so a busy peer costs nothing.
 
-    __slots__ = ("_connection", "_interval_seconds", "_timeout_seconds", "_timer")
+    Only the timer refers to the connection: one that is lost, and what it had queued, must not wait for a garbage collection.
+    """
 
-    def __init__(self, connection: Pinged, interval_seconds: float, timeout_seconds: float) -> None:
-        self._connection = connection
+    __slots__ = ("_interval_seconds", "_timeout_seconds", "_timer")
+
+    def __init__(self, interval_seconds: float, timeout_seconds: float) -> None:
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        self._timer = self._connection.loop.call_later(self._interval_seconds, self._ask)
+    def start(self, connection: Pinged) -> None:
+        self._timer = connection.loop.call_later(self._interval_seconds, self._ask, connection)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _ask(self) -> None:
-        connection = self._connection
+    def _ask(self, connection: Pinged) -> None:
         quiet_since = connection.last_heard
         due = quiet_since + self._interval_seconds
         # 1 ms of grace: a timer may fire early by the clock's resolution, and would then be set to fire again at once.
         if due > connection.loop.time() + 0.001:
-            self._timer = connection.loop.call_at(due, self._ask)
+            self._timer = connection.loop.call_at(due, self._ask, connection)
             return
         if not connection.wants_ping():
-            self._timer = connection.loop.call_later(self._interval_seconds, self._ask)
+            self._timer = connection.loop.call_later(self._interval_seconds, self._ask, connection)
             return
         connection.ping()
-        self._judge_after(quiet_since, self._timeout_seconds)
+        self._judge_after(connection, quiet_since, self._timeout_seconds)
 
-    def _judge_after(self, quiet_since: float, left_seconds: float) -> None:
+    def _judge_after(self, connection: Pinged, quiet_since: float, left_seconds: float) -> None:
         # In steps of the interval, since the timeout may be longer: a peer that answers is pinged again after the interval.
         step = min(left_seconds, self._interval_seconds)
-        self._timer = self._connection.loop.call_later(step, self._judge, quiet_since, left_seconds - step)
+        self._timer = connection.loop.call_later(step, self._judge, connection, quiet_since, left_seconds - step)
 
-    def _judge(self, quiet_since: float, left_seconds: float) -> None:
-        connection = self._connection
+    def _judge(self, connection: Pinged, quiet_since: float, left_seconds: float) -> None:
         if connection.last_heard != quiet_since:
-            self._timer = connection.loop.call_at(connection.last_heard + self._interval_seconds, self._ask)
+            self._timer = connection.loop.call_at(connection.last_heard + self._interval_seconds, self._ask, connection)
         elif left_seconds > 0:
-            self._judge_after(quiet_since, left_seconds)
+            self._judge_after(connection, quiet_since, left_seconds)
         else:
             self._timer = None
             connection.peer_is_dead()

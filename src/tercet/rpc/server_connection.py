@@ -81,7 +81,7 @@ class ServerConnection(BoundedConnection):
         self._linger: asyncio.TimerHandle | None = None
         self._sent_last_goaway = False
         self._ping_policy = PingPolicy(options.keepalive_min_seconds, options.keepalive_permit_without_calls)
-        self._pinger = Pinger(self, options.keepalive_interval_seconds, options.keepalive_timeout_seconds)
+        self._pinger = Pinger(options.keepalive_interval_seconds, options.keepalive_timeout_seconds)
 
     def mark_dirty(self) -> None:
         """As for every connection, but all of a server are flushed together, so that its owner can flush early."""
@@ -102,7 +102,7 @@ class ServerConnection(BoundedConnection):
         super().connection_made(transport)
         self.server.connections.add(self)
         if self.server.options.keepalive_interval_seconds > 0:
-            self._pinger.start()
+            self._pinger.start(self)
         if self._first_chunk:
             first, self._first_chunk = self._first_chunk, b""
             self.data_received(first)
