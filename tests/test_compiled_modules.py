@@ -6,6 +6,10 @@ import ast
 from functools import cache
 from pathlib import Path
 
+import pytest
+
+from tests.known_none import reads_of_known_none
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "tercet"
 
@@ -70,3 +74,34 @@ def test_no_compiled_function_gives_one_name_to_errors_of_several_types() -> Non
                     types.setdefault(node.name, set()).add(ast.unparse(node.type))
             found += [f"{path.relative_to(PACKAGE)}: {function.name}, {name}" for name in types if len(types[name]) > 1]
     assert found == []
+
+
+def test_no_compiled_function_reads_an_attribute_that_is_taken_for_none() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{read}"
+        for path in sorted(compiled_modules())
+        for read in reads_of_known_none(ast.parse(path.read_text()))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "self.root: Node | None = None; self.grow(); use(self.root)",
+        "if self.root is None: self.grow(); use(self.root)",
+        "if self.root is not None: return\n    self.grow(); use(self.root)",
+        "if not (self.root is not None or empty): self.grow(); use(self.root)",
+    ],
+)
+def test_such_reads_are_found(body: str) -> None:
+    (read,) = reads_of_known_none(ast.parse(f"def start(self):\n    {body}"))
+    assert read.endswith("start: self.root")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["self.root = None; self.root = grow(); use(self.root)", "if self.root is None: self.root = grow()\n    use(self.root)"],
+)
+def test_reads_of_what_was_assigned_are_not_found(body: str) -> None:
+    assert reads_of_known_none(ast.parse(f"def start(self):\n    {body}")) == []

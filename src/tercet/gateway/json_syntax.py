@@ -27,8 +27,8 @@ _DIGITS = re.compile(rb"[0-9]*")
 _SCALAR = re.compile(_STRING.pattern + rb"|" + _NUMBER.pattern + rb"|true|false|null")
 _TOKEN = re.compile(_SCALAR.pattern + rb"|[{}\[\]:,]")
 _PAIR = rb"\\u[dD][89abAB]..\\u[dD][c-fC-F].."
-# An escape; the group is half a pair. Not one possessive repetition of all that may come before: Python 3.11.2 ends it too late.
-_ESCAPE = re.compile(rb"\\[^u]|" + _PAIR + rb"|(\\u[dD][89a-fA-F])|\\u", re.DOTALL)
+# An escape; the group is half a pair. One possessive repetition of what may come before ends too late in Python 3.11.2.
+_ANY_ESCAPE = re.compile(rb"\\[^u]|" + _PAIR + rb"|(\\u[dD][89a-fA-F])|\\u", re.DOTALL)
 _ESCAPE_BYTES: Final = 6  # of \ud800
 
 
@@ -223,7 +223,7 @@ class Tokens:
 
     def _fault(self, token: bytes) -> str:
         """protojson shows what stands where it expects the second half of a pair, be it in the string or after its end."""
-        half = next((escape.start() for escape in _ESCAPE.finditer(token) if escape[1]), len(token))
+        half = next((escape.start() for escape in _ANY_ESCAPE.finditer(token) if escape[1]), len(token))
         place = self.place(self._position)
         try:
             token[:half].decode()
