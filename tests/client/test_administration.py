@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+import resource
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 
 import tercet
 from tercet import AsyncClient
+from tercet.client.snapshot_file import save_snapshot
+from tercet.proto import rpc_pb2
 from tests.support.etcd import Etcd, run_tool, running_etcd
 
 
@@ -144,3 +147,21 @@ def test_a_snapshot_is_checked_and_etcdutl_reads_it(etcd: Etcd, tmp_path: Path) 
         assert "REVISION" in run_tool("etcdutl", "snapshot", "status", path, "-w", "table").upper()
 
     asyncio.run(asyncio.wait_for(whole(), 60))
+
+
+def test_a_snapshot_that_a_full_disk_cuts_is_an_error(tmp_path: Path) -> None:
+    """The kernel writes the part that fits, and fails only when it is asked for the rest."""
+
+    async def pieces() -> AsyncGenerator[rpc_pb2.SnapshotResponse]:
+        database = bytes(3 << 19)
+        yield rpc_pb2.SnapshotResponse(blob=database)
+        yield rpc_pb2.SnapshotResponse(blob=hashlib.sha256(database).digest())
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            asyncio.run(save_snapshot(pieces(), str(tmp_path / "db")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

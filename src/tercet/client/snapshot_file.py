@@ -44,7 +44,9 @@ class _Checked:
         self.file_bytes = 0
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]  # a disk that fills up takes a part, and refuses the next
         self.file_bytes += len(data)
         held = self._tail + data
         self._digest.update(held[:-_DIGEST_BYTES])

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from tercet.cli.ctl.command import Command
@@ -64,7 +65,6 @@ async def _fetch(session: Session, endpoint: str, target: str, part: str) -> str
         session.info("fetching snapshot", endpoint=endpoint)
         version, size = await _receive(session, file, part)
         try:
-            file.flush()
             os.fsync(file.fileno())
         except OSError as error:
             raise _cannot("could not fsync snapshot", part, error) from error
@@ -87,6 +87,7 @@ async def _receive(session: Session, file: BinaryIO, path: str) -> tuple[str, in
             async for part in parts:
                 try:
                     file.write(part.blob)
+                    file.flush()
                 except OSError as error:
                     raise _cannot("could not write snapshot", path, error) from error
                 progress.advance(len(part.blob))
@@ -102,13 +103,19 @@ async def _receive(session: Session, file: BinaryIO, path: str) -> tuple[str, in
     return version, size
 
 
-def _opened(part: str) -> BinaryIO:
+@contextlib.contextmanager
+def _opened(part: str) -> Iterator[BinaryIO]:
+    """A file whose end hides no error: after a failed write, closing it writes the same buffer, and fails too."""
     try:
         file = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
         os.fchmod(file.fileno(), 0o600)  # the file of an interrupted save may have other permissions
     except OSError as error:
         raise _cannot(f"could not open {part}", part, error) from error
-    return file
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):  # what was to be kept is on the disk already
+            file.close()
 
 
 def _rename(part: str, target: str) -> None:
