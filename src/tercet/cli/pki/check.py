@@ -81,7 +81,8 @@ def renew_command(
     owners.
     """
     with click_errors():
-        path = certificate_path.resolve(strict=True)
+        certificate_path.stat()  # an error names the path as it was given; that of resolve() need not, from Python 3.14 on
+        path = certificate_path.resolve()
         shown_key = key_path or _key_beside(certificate_path)
         key_file = shown_key.resolve()
         old, *between = parse_certificates(path.read_bytes(), certificate_path)
