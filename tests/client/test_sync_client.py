@@ -318,3 +318,8 @@ print("bye")
 """
     outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=scaled(60), check=False)
     assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "bye\n", "")
+
+
+def test_the_base_of_stm_can_be_imported_first() -> None:
+    """As tools do that import all modules in alphabetical order."""
+    subprocess.run([sys.executable, "-c", "import tercet.client.facade_stm"], timeout=scaled(60), check=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tercet.client.async_client import AsyncClient
 from tercet.client.errors import Compacted
 from tercet.client.facade import Facade
 from tercet.client.key_space import Text
 from tercet.client.recipes.stm import Attempts, Isolation
-from tercet.client.sync.recipes.stm import SyncSTM
+
+if TYPE_CHECKING:
+    from tercet.client.sync.recipes.stm import SyncSTM
 
 Result = TypeVar("Result")
 
@@ -26,6 +28,8 @@ class StmFacade(Facade[AsyncClient]):
         isolation: "snapshot" or "serializable" (see STM). prefetch: keys to read with one request before each run.
         Returns what the function returned. Raises its exceptions, TercetError, and Indeterminate if it may have happened.
         """
+        from tercet.client.sync.recipes.stm import SyncSTM  # whose package imports this module
+
         attempts = Attempts(self._inner, isolation, prefetch)
         while True:
             try:
