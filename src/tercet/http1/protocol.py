@@ -17,6 +17,7 @@ from typing import cast
 
 import h11
 
+from tercet.errors import strip_traceback
 from tercet.http1.event_work import PIECE_WORK, work_of
 from tercet.http1.messages import TEXT, Headers, HttpHandler, client_name, date, split_target
 from tercet.http1.upgrade import BadUpgrade, Upgrade, wants_websocket
@@ -79,7 +80,7 @@ class HttpProtocol(asyncio.Protocol):
         try:
             self._machine.receive_data(data)
         except h11.RemoteProtocolError as error:  # bytes after `Connection: close`
-            self._refuse(error)
+            self._refuse(strip_traceback(error))  # a frame of h11 refers to the error: a cycle
             return
         if self._task is None and not self._is_waiting:
             self._advance_in_turn()
@@ -104,6 +105,8 @@ class HttpProtocol(asyncio.Protocol):
         self._abandon()
         self._stop_timer()
         self._transport = None
+        if self._task is not None and self._task.done():  # cancelled before; see `_serve`
+            self._task = None
 
     def pause_writing(self) -> None:
         self._room = self._loop.create_future()
@@ -168,7 +171,7 @@ class HttpProtocol(asyncio.Protocol):
                     return False
                 self._take(event)
         except h11.RemoteProtocolError as error:
-            self._refuse(error)
+            self._refuse(strip_traceback(error))  # a frame of h11 refers to the error: a cycle
         return False
 
     def _take(self, event: object) -> None:
@@ -223,6 +226,8 @@ class HttpProtocol(asyncio.Protocol):
                 status, fields, answer = 405, [(b"Content-Type", TEXT)], b"Method Not Allowed\n"
             await self._send(status, fields, answer)
         except asyncio.CancelledError:
+            if self._transport is None:
+                self._task = None  # it refers to this connection: neither must wait for a garbage collection
             raise
         except Exception:
             logger.exception("HTTP %s %s failed", request.method.decode(), request.target.decode("latin-1"))

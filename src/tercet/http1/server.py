@@ -20,6 +20,7 @@ from typing import Final, cast
 
 import h11
 
+from tercet.errors import strip_traceback
 from tercet.http1.event_work import PIECE_WORK, work_of
 from tercet.http1.messages import TextHeaders, date, split_target
 from tercet.intake import intake_of_running_loop
@@ -261,7 +262,7 @@ class ServerConnection(asyncio.Protocol):
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
-                self._refuse_malformed(error)
+                self._refuse_malformed(strip_traceback(error))  # a frame of h11 refers to the error: a cycle
                 return False
             cost = work_of(event)
             work -= cost

@@ -199,6 +199,8 @@ class WebSocket(asyncio.Protocol):
             pass
         except Exception:
             logger.exception("WebSocket session failed")
+        finally:
+            self._task = None  # it refers to this connection: neither must wait for a garbage collection
         self._close(_NORMAL, "")
 
     def _close(self, code: int, reason: str) -> None:

@@ -239,7 +239,7 @@ class InProcessStream:
         """The next message, None when the handler has ended the call with OK. One caller at a time. Raises RpcError."""
         message = await self._call.answers.inbox.take()
         if message is None and self._call.error is not None:
-            raise self._call.error
+            raise self._failure(self._call.error)
         return message
 
     async def headers_received(self) -> None:
@@ -283,7 +283,13 @@ class InProcessStream:
 
     def _check_open(self) -> None:
         if self._call.finished:
-            raise self._call.error or RpcError(Code.INTERNAL, "the call has ended")
+            error = self._call.error
+            raise RpcError(Code.INTERNAL, "the call has ended") if error is None else self._failure(error)
+
+    @staticmethod
+    def _failure(error: RpcError) -> RpcError:
+        """A copy: raised, the call's own error would refer to the call by its traceback, and the call to the error."""
+        return RpcError(error.code, error.message)
 
 
 class InProcessChannel:
