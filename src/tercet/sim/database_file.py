@@ -14,7 +14,8 @@ from enum import Enum, auto
 from random import Random
 
 from tercet.errors import CorruptRecord, DamagedDatabase, StorageFailure, require
-from tercet.raft.types import ConfState
+from tercet.raft import Raft
+from tercet.raft.types import ConfState, EntryType
 from tercet.sim.backend import SimulatedBackend
 from tercet.storage.interfaces import Bucket
 
@@ -25,6 +26,12 @@ def can_do_without_database(conf: ConfState) -> bool:
     That member does not campaign. Of two voters its log may be the longer one: then nobody can be elected.
     """
     return all(len(half) > 2 for half in (conf.voters, conf.voters_outgoing) if half)
+
+
+def has_pending_change(raft: Raft) -> bool:
+    """Whether the log has a change of membership that may yet leave too few members: see `can_do_without_database`."""
+    unapplied = raft.log.entries(raft.applied_index + 1, raft.log.last_index + 1)
+    return any(entry.type is not EntryType.NORMAL for entry in unapplied)
 
 
 class Damage(Enum):

@@ -26,7 +26,7 @@ from tercet.replica.state_machine import StateMachine
 from tercet.sim.acknowledgements import Durable
 from tercet.sim.backend import SimulatedBackend
 from tercet.sim.clock import MICROSECONDS, MILLISECOND
-from tercet.sim.database_file import SimulatedDatabaseFile, can_do_without_database
+from tercet.sim.database_file import SimulatedDatabaseFile, can_do_without_database, has_pending_change
 from tercet.sim.disk import Disk, PowerCut
 from tercet.sim.driver import SimulatedDriver
 from tercet.sim.environment import Environment
@@ -58,6 +58,7 @@ class SimulatedMember:
         self.replica: Replica | None = None
         self.is_removed = False
         self.conf_state = ConfState()  # when it last went down
+        self.had_pending_change = False  # of the membership, when it last went down
         self._random = random
         self._environment = environment
         self._slices = Slices(self.process, random)
@@ -188,6 +189,7 @@ class SimulatedMember:
         self._log_store.crash()
         self.database.backend.crash()
         self.conf_state = self.replica.raft.conf_state
+        self.had_pending_change = has_pending_change(self.replica.raft)
         if not can_do_without_database(self.conf_state):
             self.database.backend.rot.key = None  # an operator restores it
         self._environment.network.disconnect(self.id)

@@ -13,7 +13,7 @@ from tercet.raft import confchange
 from tercet.raft.types import ConfChangeType
 from tercet.replica.membership import Member
 from tercet.sim.clock import TICK, Clock
-from tercet.sim.database_file import can_do_without_database
+from tercet.sim.database_file import can_do_without_database, has_pending_change
 from tercet.sim.faults import NONE, Faults
 from tercet.sim.joint import draw_joint_change
 from tercet.sim.member import SimulatedMember
@@ -144,10 +144,12 @@ class Nemesis:
             member.kill()
 
     def _may_lose_database(self, member: SimulatedMember) -> bool:
-        """Whether the others can do without: their databases are sound, and one of them can be elected."""
+        """Whether the others can do without: their databases are sound, and one of them can be elected, now and soon."""
         if member.is_removed or not has_sound_databases(self._members):
             return False
         others = [one for one in self._members if not one.is_removed]
+        if any(one.had_pending_change if one.replica is None else has_pending_change(one.replica.raft) for one in others):
+            return False
         confs = [one.conf_state if one.replica is None else one.replica.raft.conf_state for one in others]
         return all(can_do_without_database(conf) and member.id in confchange.members(conf) for conf in confs)
 
