@@ -28,6 +28,33 @@ UNARY: tuple[tuple[str, str], ...] = (
     ("kv/range", f'{{{KEY},"limit":1.5}}'),
     ("kv/range", f'{{{KEY},"limit":100.0}}'),
     ("kv/range", f'{{{KEY},"limit":"x"}}'),
+    *[
+        ("kv/range", f'{{{KEY},"limit":"{text}"}}')
+        for text in (
+            "7]",
+            "7 8",
+            "7,",
+            "-7{",
+            "7/*x*/",
+            '7\\"',
+            "7\x7f",
+            "7\u00e9",
+            "7e0:",
+            "7a",
+            "7.",
+            "7.x",
+            "7-",
+            "07",
+            "7_",
+            "7e",
+        )
+    ],
+    *[("kv/range", f'{{{KEY},"limit":"{space}7"}}') for space in ("\u00a0", "\u0085", "\u3000", "\\u001f", "\\n", "\\u0000")],
+    *[("kv/range", f'{{{KEY},"limit":"7{space}"}}') for space in ("\u00a0", "\u2028", "\\u001f", "\\n", "\u200b")],
+    *[
+        ("kv/range", f'{{{KEY},"limit":{text}}}')
+        for text in ("1e2.5", "1e2e1", "1.5.", "1.5e", "1.e", "1e-1.0", "1E5E", "1e2x", "01")
+    ],
     ("kv/range", f'{{{KEY},"limit":true}}'),
     ("kv/range", f'{{{KEY},"limit":[]}}'),
     ("kv/range", f'{{{KEY},"limit":null,"serializable":null}}'),

@@ -23,6 +23,12 @@ from tercet.proto.fields import is_repeated
 
 _DEPTH_MAX: Final = 90
 """Nesting of messages; protobuf for Python encodes up to 100."""
+# The first token of the text, as in Go: `"7]"` is 7 but `"7a"` is refused. Also `100.0` and `1e2`; of 1e999999999 no digits are
+# computed.
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?(?![0-9A-Za-z_+.-])")
+_WHITE_SPACE: Final = "".join(
+    map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000))
+)
 _KINDS: dict[int, str] = {
     FieldDescriptor.TYPE_BOOL: "bool",
     FieldDescriptor.TYPE_BYTES: "bytes",
@@ -144,16 +150,20 @@ def _scalar(tokens: Tokens, field: FieldDescriptor) -> Any:
 
 
 def _integer(tokens: Tokens, token: bytes, field: FieldDescriptor) -> int | None:
-    if token[:1] == b'"' and field.type != FieldDescriptor.TYPE_ENUM:
-        token = text_of(token).encode()
-    # Also `100.0` and `1e2`; of 1e999999999 no digits are computed.
-    if not re.fullmatch(rb"-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?", token):
+    is_quoted = token[:1] == b'"' and field.type != FieldDescriptor.TYPE_ENUM
+    found = _NUMBER.match(_without_space(text_of(token)) if is_quoted else token.decode("utf-8", "replace"))
+    if found is None:
         return None
-    number = Decimal(token.decode())
+    number = Decimal(found[0])
     if number != number.to_integral_value():
         return None
     value = int(number)
     return value if value in _RANGES[field.type] else None
+
+
+def _without_space(text: str) -> str:
+    """The text, "" if it begins or ends with white space, which is refused."""
+    return text if text == text.strip(_WHITE_SPACE) else ""
 
 
 def _bytes(token: bytes) -> bytes | None:

@@ -105,7 +105,7 @@ def _scalar(body: bytes, position: int) -> int:
     if found is not None:
         end = found.end()
         if found[0][-1:].isdigit():
-            _check_number(body, end)
+            _check_number(body, end, found[0])
         return end
     raise _malformed_scalar(body, position)
 
@@ -121,10 +121,12 @@ def _end_of_long_string(body: bytes, position: int) -> int:
     return end + 1 if len(inside.translate(None, _CONTROLS)) == len(inside) else 0
 
 
-def _check_number(body: bytes, end: int) -> None:
-    """A number that matched may be the beginning of a malformed one: `1.`, `1e+`."""
+def _check_number(body: bytes, end: int, number: bytes) -> None:
+    """A number that matched may be the beginning of a malformed one: `1.`, `1e+`; `1e2.` and `1.5.` are not."""
     character = body[end : end + 1]
-    if character == b".":
+    if b"e" in number or b"E" in number:
+        return
+    if character == b"." and b"." not in number:
         raise _unexpected(body, end + 1, "after decimal point in numeric literal")
     if character in (b"e", b"E"):
         sign = 1 if body[end + 1 : end + 2] in (b"+", b"-") else 0
