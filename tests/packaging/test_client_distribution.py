@@ -105,7 +105,7 @@ def test_the_wheel_holds_the_client_alone(wheel: Path) -> None:
     assert {"tercet/py.typed", "tercet/proto/rpc_pb2.pyi", f"{info}/licenses/LICENSE"} <= set(names)
     assert "tercet/__main__.py" not in names
     needed = sorted(one for one in metadata.get_all("Requires-Dist") if "extra ==" not in one)
-    assert needed == ["ngh2<0.4,>=0.3", "protobuf>=4.25"]
+    assert needed == ["ngh2<0.4,>=0.3", "protobuf>=4.25", 'protobuf>=5.27; python_version >= "3.14"']
     assert set(metadata.get_all("Provides-Extra")) == {"srv", "otel", "prometheus"}
     main = (ROOT / "LICENSE").read_text()
     assert (ROOT / "packages" / "tercet-client" / "LICENSE").read_text() == main
