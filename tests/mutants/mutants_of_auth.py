@@ -39,8 +39,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "read_permission_allows_writing",
         "auth/permissions.py",
-        "if kind in (auth_pb2.Permission.WRITE, auth_pb2.Permission.READWRITE):",
-        "if True:",
+        "_WRITE: Final = frozenset((",
+        "_WRITE: Final = frozenset((auth_pb2.Permission.READ, ",
         "a user that may only read writes",
     ),
     Mutant(

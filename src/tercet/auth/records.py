@@ -40,9 +40,11 @@ class AuthRecords:
 
     def _read(self) -> None:
         backend = self._backend
-        self._grants = {}
         self.users = {_name(key): _user(key, raw) for key, raw in backend.scan(Bucket.AUTH_USERS)}
         self.roles = {_name(key): _role(key, raw) for key, raw in backend.scan(Bucket.AUTH_ROLES)}
+        self._grants = {}
+        for role in self.roles.values():
+            self.grants_of(role)  # now, before the member serves, and not in the turn of the first check
         self.is_enabled = backend.get(Bucket.AUTH, _ENABLED_KEY) == b"\x01"
         self.revision = int.from_bytes(backend.get(Bucket.AUTH, _REVISION_KEY) or b"", "big")
         if self.revision == 0:

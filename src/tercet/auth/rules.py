@@ -9,6 +9,7 @@ Source: etcd server/auth/store.go (isOpPermitted, IsAdminPermitted).
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from tercet import errors
@@ -25,6 +26,7 @@ ROOT: Final = "root"
 """The user that must exist before authentication is enabled, and the role that may do everything."""
 
 _ROLE_SETS_MAX: Final = 1000  # that are remembered
+_CHANGED_MAX: Final = 50  # of these, with one permission; more are computed again, each when it is needed
 
 
 class AuthRules(AuthRecords):
@@ -44,6 +46,18 @@ class AuthRules(AuthRecords):
     def put_role(self, role: auth_pb2.Role) -> None:
         super().put_role(role)
         self._role_changed(role.name.decode("utf-8", "surrogateescape"))
+
+    def put_changed_role(self, role: auth_pb2.Role, *, removed: Sequence[Grant] = (), added: Sequence[Grant] = ()) -> None:
+        """`put_role` of one whose other permissions are as before: what is computed from it changes as little."""
+        super().put_role(role)
+        name = role.name.decode("utf-8", "surrogateescape")
+        changed = [names for names in self._of_roles if name in names]
+        if len(changed) > _CHANGED_MAX:
+            self._role_changed(name)
+            return
+        for names in changed:
+            grants = [self.grants_of(self.roles[one]) for one in names if one in self.roles]
+            self._of_roles[names].change(removed, added, grants)
 
     def remove_role(self, name: str) -> None:
         super().remove_role(name)

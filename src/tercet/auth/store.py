@@ -177,15 +177,17 @@ class AuthStore(AuthRules):
         # Only the first permission of a key is compared, as in etcd: one with another end behind it is added again.
         granted = (new.key, new.range_end, int(new.permType))
         grants = self.grants_of(role)
+        removed: list[Grant] = []
         first = bisect_left(grants, new.key, key=_key_of)
         if first < len(grants) and grants[first][:2] == granted[:2]:
+            removed = [grants[first]]
             grants[first] = granted
             role.keyPermission[first].permType = new.permType
         else:
             after = bisect_right(grants, new.key, key=_key_of)
             grants.insert(after, granted)
             role.keyPermission.insert(after, auth_pb2.Permission(permType=new.permType, key=new.key, range_end=new.range_end))
-        self.put_role(role)
+        self.put_changed_role(role, removed=removed, added=[granted])
         self.raise_revision()
         kind = auth_pb2.Permission.Type.Name(new.permType) if new.permType in auth_pb2.Permission.Type.values() else ""
         shown = fields(user_name=request.name, permission_name=kind, key=new.key, range_end=new.range_end)
@@ -199,10 +201,11 @@ class AuthStore(AuthRules):
         revoked = [at for at in of_key if grants[at][1] == request.range_end]
         if not revoked:
             raise errors.PERMISSION_NOT_GRANTED
+        removed = [grants[at] for at in revoked]
         for at in reversed(revoked):
             del grants[at]
             del role.keyPermission[at]
-        self.put_role(role)
+        self.put_changed_role(role, removed=removed)
         self.raise_revision()
         shown = fields(role_name=request.role, key=request.key, range_end=request.range_end)
         logger.info("revoked a permission on range", extra=shown)
