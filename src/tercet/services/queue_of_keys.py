@@ -18,7 +18,7 @@ from typing import Final
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.services.own_client import DELETE, OwnClient
 
-SEARCHES_MAX: Final = 8
+SEARCHES_MAX: Final = 32
 """How many searches a member makes at a time."""
 
 SESSION_SECONDS: Final = 60  # etcd: the TTL of a session without a lease of its own
