@@ -42,6 +42,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "_WRITE: Final = frozenset((",
         "_WRITE: Final = frozenset((auth_pb2.Permission.READ, ",
         "a user that may only read writes",
+        unit_test="tests/auth/test_permissions.py::test_read_and_write_are_separate_and_readwrite_is_both",
     ),
     Mutant(
         "range_checked_by_its_first_key",
