@@ -22,6 +22,7 @@ from tercet.sim.scenarios import Scenarios, has_sound_databases
 
 MEMBERS_MAX: Final = 5
 _RECLAIM_CHANCE: Final = 0.05
+_ASK_LEADER_CHANCE: Final = 0.7
 _RECLAIM_TICKS: Final = 10
 _EXPOSED_FACTOR: Final = 10
 
@@ -89,10 +90,20 @@ class Nemesis:
         if self._joint_changes and self._happens(self.faults.split_joint):
             self._scenarios.split_joint()
         if self._happens(self.faults.reconfigure * (3 if self._joint_changes else 1)):
-            self._reconfigure(self._random.choice(self._members))
+            self._reconfigure(self._asked_to_reconfigure())
+
+    def _leaders(self) -> list[SimulatedMember]:
+        return [member for member in self._members if member.replica is not None and member.replica.raft.is_leader]
+
+    def _asked_to_reconfigure(self) -> SimulatedMember:
+        """Any member; for a joint change mostly a leader, as others know too little to propose one that is accepted."""
+        leaders = self._leaders() if self._joint_changes else []
+        if leaders and self._happens(_ASK_LEADER_CHANCE):
+            return self._random.choice(leaders)
+        return self._random.choice(self._members)
 
     def _cut(self) -> None:
-        leaders = [member.id for member in self._members if member.replica is not None and member.replica.raft.is_leader]
+        leaders = [member.id for member in self._leaders()]
         if leaders and self._happens(self.faults.cut_leader):
             self._network.cut_off(self._random.choice(leaders))
         else:
