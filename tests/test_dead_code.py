@@ -124,6 +124,8 @@ CALLED_FROM_OUTSIDE = {
     "redirect_request": "urllib.request.HTTPRedirectHandler",
     "validate_host_public_key": "asyncssh.SSHClient",
     "list_commands": "click.Group",
+    "tercetctl": "a console script, and the launcher of a bundle",
+    "tercetutl": "a console script, and the launcher of a bundle",
     "resolve_command": "click.Group",
     "headers_received": "callers of the in-process channel",
     "define_messages": "generated modules, which this test does not read",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +62,34 @@ def test_a_command_of_one_file_loads_no_client() -> None:
     found = imported("tercetutl", "snapshot", "status", "/nonexistent")
     assert "tercet.bolt" in found
     assert not found & {"tercet.rpc", "tercet.client", "tercet.server", "tercet.services"}
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "imported_then"),
+    [
+        ("tercet", ["--data-dir", "never-made"], "tercet.cli.streams"),
+        ("tercet", ["--data-dir", "never-made"], "tercet.server.member_server"),
+        ("tercet", ["pki", "--help"], "tercet.cli.streams"),
+        ("tercetctl", ["get", "k"], "tercet.cli.ctl.command"),
+        ("tercetctl", ["get", "k"], "tercet.rpc.channel"),
+        ("tercetutl", ["version"], "tercet.cli.ctl.command"),
+    ],
+)
+def test_an_interrupt_while_modules_are_loaded_ends_the_program_by_the_signal(
+    program: str, words: list[str], imported_then: str, tmp_path: Path
+) -> None:
+    script = f"""
+import os, signal, sys
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == {imported_then!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupter())
+from tercet.cli import start
+sys.exit(start.{program}())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True, timeout=scaled(30), check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    assert not list(tmp_path.iterdir())

@@ -108,7 +108,8 @@ def test_the_bundle_has_only_runtime_files(artifact: Artifact) -> None:
 def test_a_member_gets_the_modules_that_it_imports_and_no_others() -> None:
     package = Path(tercet.__file__).parent
     needed: set[str] = set()
-    to_visit = ["tercet.__main__", "tercet.server.main", "tercet.cli.tercet", "tercet.cli.tercetctl", "tercet.cli.tercetutl"]
+    to_visit = ["tercet.__main__", "tercet.server.main", "tercet.cli.start"]
+    to_visit += ["tercet.cli.tercet", "tercet.cli.tercetctl", "tercet.cli.tercetutl"]
     # Commands are imported by name when they are used.
     to_visit += [
         ".".join(path.relative_to(package.parent).with_suffix("").parts)

@@ -14,6 +14,7 @@ A subcommand must be the first word, so that no value of a flag is taken for one
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -52,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line. Returns the exit code: etcd's for a member, click's for a subcommand."""
     open_missing_streams()
     line = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and not _prints(line) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # until a member's loop handles it: before, there is nothing to stop in order
     try:
         code = _run(line)
         sys.stdout.flush()

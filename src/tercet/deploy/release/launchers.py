@@ -1,6 +1,6 @@
 """Launchers of the programs in a bundle, for hosts that need only have Python.
 
-    bin/tercet (sh)  ->  PYTHON -I -S -B main/tercet.py  ->  tercet.cli.tercet.main()
+    bin/tercet (sh)  ->  PYTHON -I -S -B main/tercet.py  ->  tercet.cli.start.tercet()
 
 The shell part resolves its own directory through all links, so that a running member keeps its release when `current` changes,
 and uses exec, so that systemd tracks the member's process. The Python part checks the version with syntax of any Python, and
@@ -71,9 +71,9 @@ sys.path.insert(0, lib)
 
 _PROGRAM = """
 try:
-    from tercet.cli.NAME import main
+    from tercet.cli.start import NAME
 
-    sys.exit(main())
+    sys.exit(NAME())
 except ModuleNotFoundError as error:
     missing = error.name or ""
     if not missing.startswith("tercet.") and os.path.exists(os.path.join(lib, missing.split(".")[0])):
@@ -89,7 +89,7 @@ import importlib
 kind = compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH
 compiled = compileall.compile_dir(lib, quiet=2, force=True, invalidation_mode=kind)
 try:
-    programs = ("tercet.cli.tercet", "tercet.cli.tercetctl", "tercet.cli.tercetutl")
+    programs = ("tercet.cli.start", "tercet.cli.tercet", "tercet.cli.tercetctl", "tercet.cli.tercetutl")
     for module in ("tercet.server.main", *programs, "cryptography.x509"):
         importlib.import_module(module)
 except ImportError as error:
