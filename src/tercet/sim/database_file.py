@@ -30,7 +30,9 @@ def can_do_without_database(conf: ConfState) -> bool:
 
 def has_pending_change(raft: Raft) -> bool:
     """Whether the log has a change of membership that may yet leave too few members: see `can_do_without_database`."""
-    unapplied = raft.log.entries(raft.applied_index + 1, raft.log.last_index + 1)
+    log = raft.log
+    first = max(raft.applied_index, log.snapshot_index) + 1  # a snapshot may not be applied yet
+    unapplied = log.entries(first, log.last_index + 1)
     return any(entry.type is not EntryType.NORMAL for entry in unapplied)
 
 
