@@ -169,6 +169,17 @@ def test_a_snapshot_is_the_file_that_etcdctl_saves(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_a_snapshot_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "db").mkdir()  # the complete file cannot take this name
+
+    async def scenario(server: Server) -> None:
+        with pytest.raises(OSError, match="db"):
+            await server.snapshot(tmp_path / "db")
+        assert [path.name for path in tmp_path.iterdir()] == ["db"]
+
+    run(scenario)
+
+
 def test_own_services_and_routes_are_served_beside_etcds() -> None:
     def echo(call: UnaryCall, message: bytes) -> None:
         call.reply(message + message)

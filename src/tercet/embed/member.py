@@ -7,6 +7,7 @@ already, storage in memory, no message to a service manager.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -288,18 +289,26 @@ class EmbeddedMember(MemberTime):
         return AsyncClient(self.inprocess_endpoint, **options)
 
     async def snapshot(self, path: str | os.PathLike[str]) -> None:
-        """Write the store to a file, as `etcdctl snapshot save` does. The file appears when it is complete."""
+        """Write the store to a file, as `etcdctl snapshot save` does. The file appears when it is complete.
+
+        Raises OSError; nothing is left then.
+        """
         loop = asyncio.get_running_loop()
         partial = Path(f"{os.fspath(path)}.part")
         digest = hashlib.sha256()
-        with partial.open("wb") as file:
-            async for chunk in database_chunks(await open_view(self._running().replica)):
-                digest.update(chunk)
-                await loop.run_in_executor(None, file.write, chunk)
-            file.write(digest.digest())
-            file.flush()
-            await loop.run_in_executor(None, os.fsync, file.fileno())
-        partial.rename(path)
+        try:
+            with partial.open("wb") as file:
+                async for chunk in database_chunks(await open_view(self._running().replica)):
+                    digest.update(chunk)
+                    await loop.run_in_executor(None, file.write, chunk)
+                file.write(digest.digest())
+                file.flush()
+                await loop.run_in_executor(None, os.fsync, file.fileno())
+            partial.rename(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
 
     async def reset(self) -> None:
         """Forget everything that clients have stored, and cancel their watches; the next revision is 2.
