@@ -1,4 +1,4 @@
-"""Who may attach, renew and revoke a lease, who may watch, and the user that a certificate names."""
+"""Who may attach, renew and revoke a lease, who may watch, and which user a certificate names, also of locks and elections."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import pytest
 from google.protobuf.message import Message
 
 from tercet import errors
-from tercet.proto import rpc_pb2
+from tercet.proto import election_pb2, lock_pb2, rpc_pb2
 from tercet.replica.apply import APPLY_WORK
 from tercet.replica.auth_requests import LEASE_KEYS_MAX
-from tercet.rpc import InProcessStream, Peer, RpcError
+from tercet.rpc import InProcessChannel, InProcessStream, Peer, RpcError, method_table
 from tercet.services.authorization import Authorization
+from tercet.services.election import queue_handlers
+from tercet.services.lock import Cleanups
 from tests.services.users import READ, READWRITE, Put, Range, Txn, Users, op, with_users
 
 
@@ -172,5 +174,30 @@ def test_the_common_name_of_a_certificate_is_the_user_where_there_is_no_token() 
         assert await outcome("") == errors.PERMISSION_DENIED.message  # a user that does not exist, as in etcd
         assert await outcome("ann", token="garbage") == errors.INVALID_AUTH_TOKEN.message
         assert await outcome("stranger", token=users.tokens["root"]) == ""
+
+    with_users(test)
+
+
+def test_the_certificate_of_a_gateway_names_no_user_of_locks_and_elections() -> None:
+    """Their calls of other services say, too, that a gateway has sent them."""
+
+    async def test(users: Users) -> None:
+        member, ann = users.member, Peer("127.0.0.1:1", "ann")
+        await users.add("ann", (READWRITE, b"a", b"b"))
+        member.rewire(Authorization(member.replica, client_cert_auth=True), ann)
+        channel = InProcessChannel(method_table(queue_handlers(member.methods, Cleanups())), peer=ann)
+        leader = election_pb2.LeaderKey(name=b"a", key=b"a/7", lease=7)
+        requests: list[tuple[str, Message]] = [
+            ("v3lockpb.Lock/Lock", lock_pb2.LockRequest(name=b"a")),
+            ("v3lockpb.Lock/Unlock", lock_pb2.UnlockRequest(key=b"a/7")),
+            ("v3electionpb.Election/Campaign", election_pb2.CampaignRequest(name=b"a1")),
+            ("v3electionpb.Election/Leader", election_pb2.LeaderRequest(name=b"a1")),
+            ("v3electionpb.Election/Resign", election_pb2.ResignRequest(leader=leader)),
+        ]
+        for method, request in requests:
+            with pytest.raises(RpcError, match=errors.USER_EMPTY.message):
+                await channel.unary(f"/{method}", request.SerializeToString(), metadata=[("grpcgateway-accept", "*/*")])
+            await channel.unary(f"/{method}", request.SerializeToString())
+        channel.close()
 
     with_users(test)

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _BEARER: Final = b"Bearer "
 _GATEWAY_HEADER: Final = "grpcgateway-accept"
+CALLER_HEADERS: Final = ("token", "authorization", _GATEWAY_HEADER)
+"""All that `Authorization` reads of a call: a call that is made for another one must carry them, too."""
 
 
 class Authorization:

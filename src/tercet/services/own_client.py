@@ -1,7 +1,7 @@
 """A client of this member inside it, for the services that are built on the others: Lock and Election.
 
-Its calls carry the token and the certificate's name of the call that they serve, so the same user is checked. As in etcd, an
-error of such a call reaches the client as UNKNOWN with the same text.
+Its calls carry what names the caller of the call that they serve, its certificate included, so the same user is checked. As in
+etcd, an error of such a call reaches the client as UNKNOWN with the same text.
 Source: etcd server/etcdserver/api/v3client.
 """
 
@@ -16,8 +16,8 @@ from tercet.errors import Code, StatusError
 from tercet.intake import intake_of_running_loop
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.rpc import Call, InProcessChannel, InProcessStream, Metadata, Method, RpcError
+from tercet.services.authorization import CALLER_HEADERS
 
-_TOKENS: Final = ("token", "authorization")  # metadata that says who calls
 DELETE: Final = int(kv_pb2.Event.DELETE)
 
 Response = TypeVar("Response", bound=Message)
@@ -28,7 +28,7 @@ class OwnClient:
 
     def __init__(self, methods: Mapping[bytes, Method], call: Call) -> None:
         self._channel = InProcessChannel(methods, peer=call.peer, intake=intake_of_running_loop())
-        values = [(name, call.header(name)) for name in _TOKENS]
+        values = [(name, call.header(name)) for name in CALLER_HEADERS]
         self._metadata: Metadata = tuple((name, value) for name, value in values if value is not None)
 
     async def txn(self, request: rpc_pb2.TxnRequest) -> rpc_pb2.TxnResponse:
