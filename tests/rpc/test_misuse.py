@@ -239,6 +239,7 @@ def test_messages_may_be_split_over_frames_anywhere(parts: tuple[bytes, ...]) ->
         ),
         (grpc_head(ECHO, (b"client-api-version", b"\xff")), b"200", b"3", b"etcdserver: invalid client api version"),
         (grpc_head(ECHO, (b"grpc-encoding", b"br")), b"200", b"12", b'not installed for grpc-encoding "br"'),
+        (grpc_head(ECHO, content_type=b"application/grpc-web"), b"415", b"3", b'content-type "application/grpc-web"'),
         (grpc_head(b"/Echo"), b"200", b"12", b'malformed method name: "/Echo"'),
         (grpc_head(b"/test.Test/"), b"200", b"12", b"unknown method  for service test.Test"),
     ],

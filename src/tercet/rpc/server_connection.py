@@ -40,6 +40,8 @@ from tercet.rpc.method import Method, unknown_method
 from tercet.rpc.server_state import ServerState
 from tercet.rpc.wire import Decompress, decode_binary, decompressor, parse_timeout
 
+_GRPC: Final = b"application/grpc"
+_GRPC_SUFFIXES: Final = (b"", b"+", b";")  # what may follow
 _LINGER_SECONDS: Final = 1.0
 _DRAIN_PING: Final = b"goaway\0\0"
 
@@ -204,11 +206,15 @@ class ServerConnection(BoundedConnection):
             text = "too much metadata in the open calls of one connection"
             self._refuse(stream_id, b"200", Code.RESOURCE_EXHAUSTED, text, ended)
             return
-        if not content_type.startswith(b"application/grpc"):
+        if not content_type.startswith(_GRPC):
             exchange = HttpExchange(self, stream_id, headers, self.server.http_handler)
             self.calls[stream_id] = exchange
             if ended:
                 exchange.feed(b"", True)
+            return
+        if content_type[len(_GRPC) : len(_GRPC) + 1] not in _GRPC_SUFFIXES:  # grpc-web, which frames its messages otherwise
+            text = f'invalid gRPC request content-type "{content_type.decode("latin-1")}"'
+            self._refuse(stream_id, b"415", Code.INVALID_ARGUMENT, text, ended)
             return
         method = self.server.methods.get(path)
         if verb != b"POST":
