@@ -59,8 +59,8 @@ def make_reads(clock: Clock) -> Reads:
     return Reads(RequestIds(1, 1), clock=clock, timeout_seconds=7.0)
 
 
-def expire(proposals: Proposals, *, elected: float = 0.0, lost: float = 0.0, reachable: bool = True) -> None:
-    proposals.expire(leader_elected_at=elected, leader_lost_at=lost, leader_is_reachable=reachable)
+def expire(proposals: Proposals, *, elected: float = 0.0, lost: float = 0.0, unreachable: float = 0.0) -> None:
+    proposals.expire(leader_elected_at=elected, leader_lost_at=lost, leader_unreachable_at=unreachable)
 
 
 @uses_fakes
@@ -123,24 +123,25 @@ class TestProposals:
         assert not raft.proposed  # its client already has an error
 
     @pytest.mark.parametrize(
-        ("elected", "lost", "reachable", "error"),
+        ("elected", "lost", "unreachable", "error"),
         [
-            (0.0, 0.0, True, errors.TIMEOUT),
-            (103.0, 99.0, True, errors.TIMEOUT_LEADER_FAILURE),
-            (0.0, 0.0, False, errors.TIMEOUT_CONNECTION_LOST),
+            (0.0, 0.0, 0.0, errors.TIMEOUT),
+            (0.0, 0.0, 99.0, errors.TIMEOUT),
+            (103.0, 99.0, 0.0, errors.TIMEOUT_LEADER_FAILURE),
+            (0.0, 0.0, 101.0, errors.TIMEOUT_CONNECTION_LOST),
         ],
     )
     def test_a_lost_proposal_times_out_with_its_cause(
-        self, clock: Clock, elected: float, lost: float, reachable: bool, error: StatusError
+        self, clock: Clock, elected: float, lost: float, unreachable: float, error: StatusError
     ) -> None:
         proposals, outcomes = make_proposals(clock), list[Outcome]()
         proposals.add("put", b"", None, outcomes.append)
         proposals.submit(FakeRaft().as_raft)
         clock.now += 6.9
-        expire(proposals, elected=elected, lost=lost, reachable=reachable)
+        expire(proposals, elected=elected, lost=lost, unreachable=unreachable)
         assert not outcomes
         clock.now += 0.2
-        expire(proposals, elected=elected, lost=lost, reachable=reachable)
+        expire(proposals, elected=elected, lost=lost, unreachable=unreachable)
         assert outcomes == [error]
 
     def test_a_proposal_that_raft_drops_fails_at_once(self, clock: Clock) -> None:

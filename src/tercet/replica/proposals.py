@@ -128,8 +128,11 @@ class Proposals:
                 self._fail(data, errors.PROPOSAL_DROPPED)
         return bool(self._queue)
 
-    def expire(self, *, leader_elected_at: float, leader_lost_at: float, leader_is_reachable: bool) -> None:
-        """Fail the proposals past their deadline, with the cause where it is known (etcd's parseProposeCtxErr)."""
+    def expire(self, *, leader_elected_at: float, leader_lost_at: float, leader_unreachable_at: float) -> None:
+        """Fail the proposals past their deadline, with the cause where it is known (etcd's parseProposeCtxErr).
+
+        leader_unreachable_at: when messages to the leader were last lost. Without a leader the cause is not told, as in etcd.
+        """
         now = self._clock()
         overdue = []
         for data, waiter in self.waiting.items():
@@ -141,7 +144,7 @@ class Proposals:
                 error: StatusError = NEVER_PROPOSED
             elif leader_lost_at < waiter.proposed_at < leader_elected_at:
                 error = errors.TIMEOUT_LEADER_FAILURE
-            elif not leader_is_reachable:
+            elif waiter.proposed_at <= leader_unreachable_at:
                 error = errors.TIMEOUT_CONNECTION_LOST
             else:
                 error = errors.TIMEOUT

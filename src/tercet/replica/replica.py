@@ -113,6 +113,7 @@ class Replica(ReplicaStatus):
         self._unsent_commit = 0  # the commit that the scheduled broadcast is for; a later one gets its own
         self._known_leader = int(NO_MEMBER)
         self._elected_at = self._lost_at = 0.0
+        self._leader_unreachable_at = 0.0  # when messages to the known leader were last lost; 0: never
         self.leases = LeaseKeeper(
             raft,
             state_machine,
@@ -231,7 +232,7 @@ class Replica(ReplicaStatus):
         self._proposals.expire(
             leader_elected_at=self._elected_at,
             leader_lost_at=self._lost_at - 2 * self._options.election_timeout_seconds,
-            leader_is_reachable=bool(self._known_leader),
+            leader_unreachable_at=self._leader_unreachable_at,
         )
         self._schedule_flush()
 
@@ -243,6 +244,8 @@ class Replica(ReplicaStatus):
 
     def report_unreachable(self, member_id: int) -> None:
         """The transport has lost messages to a member."""
+        if member_id == self._known_leader:
+            self._leader_unreachable_at = self._clock()
         self.raft.report_unreachable(member_id)
         self._schedule_flush()
 
@@ -418,6 +421,7 @@ class Replica(ReplicaStatus):
         else:
             self._lost_at = now
         self._known_leader = leader_id
+        self._leader_unreachable_at = 0.0
         self.leases.check_leadership()
         for listener in self.leader_listeners:
             listener(leader_id)
