@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from tercet import errors
 from tercet.errors import Code
 from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import health_pb2, rpc_pb2
 from tercet.rpc import InProcessChannel, InProcessStream, RpcError, method_table
-from tercet.services.cluster import check_peer_urls
+from tercet.services.authorization import Authorization
+from tercet.services.cluster import ClusterService, check_peer_urls
+from tercet.services.headers import Headers
 from tercet.services.health import HealthService
-from tests.replica.lone_member import SELF
-from tests.services.harness import run, served
+from tests.replica.lone_member import SELF, LoneMember
+from tests.services.harness import Alone, run, served
 
 
 def test_member_list_names_the_member_and_carries_no_revision() -> None:
@@ -97,6 +101,25 @@ def test_promoting_an_unknown_member_or_a_voter_is_rejected() -> None:
                 request = rpc_pb2.MemberPromoteRequest(ID=member_id)
                 with pytest.raises(RpcError, match=text):
                     await member.call("Cluster/MemberPromote", request, rpc_pb2.MemberPromoteResponse)
+
+    run(test())
+
+
+class Leaderless(Alone):
+    async def forward_promote(self, member_id: int, token: bytes) -> list[dict[str, Any]]:
+        raise errors.NO_LEADER
+
+
+def test_a_promotion_without_a_leader_says_so() -> None:
+    async def test() -> None:
+        replica = LoneMember().replica
+        headers, authorization = Headers(replica, cluster_id=1, member_id=SELF), Authorization(replica)
+        service = ClusterService(replica, headers, authorization, Leaderless(), strict=True, timeout_seconds=0.01)
+        channel = InProcessChannel(method_table(service.handlers()))
+        body = rpc_pb2.MemberPromoteRequest(ID=2).SerializeToString()
+        with pytest.raises(RpcError, match=errors.NO_LEADER.message):
+            await channel.unary("/etcdserverpb.Cluster/MemberPromote", body)
+        channel.close()
 
     run(test())
 

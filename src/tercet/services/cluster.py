@@ -143,7 +143,7 @@ class ClusterService:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return [to_wire(Member.from_json(one)) for one in raw]
-        raise errors.TIMEOUT
+        raise errors.TIMEOUT if self._replica.leader_id else errors.NO_LEADER
 
     async def promote_here(self, member_id: int) -> None:
         """Promote a learner and count the outcome. On the leader only. Raises StatusError."""

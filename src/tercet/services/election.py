@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from tercet.errors import Code, StatusError
+from tercet.errors import STOPPED, Code, StatusError
 from tercet.proto import election_pb2, kv_pb2, rpc_pb2
 from tercet.rpc import Handler, Method, ServerStream, UnaryCall, server_stream, unary_async, unmarshal, unmarshal_streamed
 from tercet.services.lock import Cleanups, LockService
-from tercet.services.own_client import DELETE, OwnClient
+from tercet.services.own_client import DELETE, OwnCallFailed, OwnClient
 from tercet.services.queue_of_keys import (
     SEARCHES_MAX,
     created_at,
@@ -126,7 +126,10 @@ class ElectionService:
         return election_pb2.ResignResponse(header=header).SerializeToString()
 
     async def observe(self, stream: ServerStream) -> None:
-        """Sends the leader's pair, its changes, and then the next leader's. Ends with OK if it cannot go on, as etcd does."""
+        """Sends the leader's pair, its changes, and then the next leader's.
+
+        Ends with OK if it cannot go on, as etcd does; with an error when the member stops, so that clients try another one.
+        """
         request = unmarshal_streamed(election_pb2.LeaderRequest.FromString, await stream.receive_one())
         client = OwnClient(self._methods, stream)
         try:
@@ -134,8 +137,8 @@ class ElectionService:
                 header, kv = await _await_leader(client, request.name, self._searches)
                 await _send(stream, header, kv)
                 await _follow(client, kv.key, header.revision + 1, stream)
-        except StatusError as error:
-            if error.code is not Code.UNKNOWN:  # the call itself has ended
+        except OwnCallFailed as error:
+            if error.code is STOPPED.code:
                 raise
 
 

@@ -1,7 +1,8 @@
 """A client of this member inside it, for the services that are built on the others: Lock and Election.
 
 Its calls carry what names the caller of the call that they serve, its certificate included, so the same user is checked. As in
-etcd, an error of such a call reaches the client as UNKNOWN with the same text.
+etcd, an error of such a call reaches the client as UNKNOWN with the same text; but one that has waited in vain for a leader as
+DEADLINE_EXCEEDED, and the end of the member as UNAVAILABLE, with which clients go on at another member.
 Source: etcd server/etcdserver/api/v3client.
 """
 
@@ -12,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
-from tercet.errors import Code, StatusError
+from tercet.errors import STOPPED, Code, StatusError
 from tercet.intake import intake_of_running_loop
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.rpc import Call, InProcessChannel, InProcessStream, Metadata, Method, RpcError
@@ -23,8 +24,12 @@ DELETE: Final = int(kv_pb2.Event.DELETE)
 Response = TypeVar("Response", bound=Message)
 
 
+class OwnCallFailed(StatusError):
+    """A call of an OwnClient has failed, not the one that it serves."""
+
+
 class OwnClient:
-    """Calls for the sake of `call`, by the same user. All raise StatusError."""
+    """Calls for the sake of `call`, by the same user. All raise OwnCallFailed."""
 
     def __init__(self, methods: Mapping[bytes, Method], call: Call) -> None:
         self._channel = InProcessChannel(methods, peer=call.peer, intake=intake_of_running_loop())
@@ -53,7 +58,7 @@ class OwnClient:
         try:
             body = await self._channel.unary(f"/etcdserverpb.{method}", request.SerializeToString(), None, self._metadata)
         except RpcError as error:
-            raise as_unknown(error) from error
+            raise _as_seen(error) from error
         return response.FromString(body)
 
 
@@ -71,7 +76,7 @@ class OwnWatch:
         self._stream.cancel()
 
     async def next(self) -> rpc_pb2.WatchResponse:
-        """The next response with events. Raises StatusError when the watch or its stream has ended."""
+        """The next response with events. Raises OwnCallFailed when the watch or its stream has ended."""
         try:
             if self._request.key:
                 await self._stream.send(rpc_pb2.WatchRequest(create_request=self._request).SerializeToString())
@@ -79,17 +84,23 @@ class OwnWatch:
             while True:
                 message = await self._stream.receive()
                 if message is None:
-                    raise StatusError(Code.UNKNOWN, "watch closed")
+                    raise OwnCallFailed(Code.UNKNOWN, "watch closed")
                 response = rpc_pb2.WatchResponse.FromString(message)
                 if response.compact_revision:
-                    raise StatusError(Code.UNKNOWN, "etcdserver: mvcc: required revision has been compacted")
+                    raise OwnCallFailed(Code.UNKNOWN, "etcdserver: mvcc: required revision has been compacted")
                 if response.canceled:
-                    raise StatusError(Code.UNKNOWN, response.cancel_reason)
+                    raise OwnCallFailed(Code.UNKNOWN, response.cancel_reason)
                 if response.events:
                     return response
         except RpcError as error:
-            raise as_unknown(error) from error
+            raise _as_seen(error) from error
 
 
-def as_unknown(error: RpcError) -> StatusError:
-    return StatusError(Code.UNKNOWN, error.message)
+def _as_seen(error: RpcError) -> OwnCallFailed:
+    """The error as the client of the call that is served gets it."""
+    code = error.code
+    if error.message == STOPPED.message:
+        code = STOPPED.code
+    elif code is not Code.DEADLINE_EXCEEDED:
+        code = Code.UNKNOWN
+    return OwnCallFailed(code, error.message)
