@@ -28,7 +28,7 @@ BELOW: dict[str, set[str]] = {
     "peer": {"raft", "http1"},
     "mvcc": {"storage", "containers"},
     "lease": {"storage", "containers"},
-    "auth": {"storage"},
+    "auth": {"storage", "containers"},
     "replica": {"raft", "storage", "mvcc", "lease", "auth", "gotext"},
     "http": {"http1"},
     "gateway": {"http1", "rpc", "gotext"},

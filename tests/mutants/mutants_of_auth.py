@@ -19,7 +19,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "unidentified_request_accepted",
         "auth/rules.py",
         "        if identity.revision == 0:\n            raise errors.USER_EMPTY\n",
-        "        if identity.revision == 0:\n            return Permissions((), is_root=True)\n",
+        "        if identity.revision == 0:\n            return Permissions((), self._trees, is_root=True)\n",
         "a request without a user, made before authentication was enabled, is applied after it",
     ),
     Mutant(
@@ -32,30 +32,30 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "permissions_survive_a_snapshot",
         "auth/rules.py",
-        "        super().load()\n        self._forget()\n",
-        "        super().load()\n",
+        "        self._role_keys = others._role_keys\n        self._forget()\n",
+        "        self._role_keys = others._role_keys\n",
         "a member that installs a snapshot decides by the permissions that it had before",
     ),
     Mutant(
         "read_permission_allows_writing",
         "auth/permissions.py",
-        "_WRITE: Final = frozenset((",
-        "_WRITE: Final = frozenset((auth_pb2.Permission.READ, ",
+        "WRITE: Final[Kinds] = frozenset((",
+        "WRITE: Final[Kinds] = frozenset((int(auth_pb2.Permission.READ), ",
         "a user that may only read writes",
         unit_test="tests/auth/test_permissions.py::test_read_and_write_are_separate_and_readwrite_is_both",
     ),
     Mutant(
         "range_checked_by_its_first_key",
         "auth/permissions.py",
-        "        return key < end and range_end <= end\n",
-        "        return key < end\n",
+        "                if not end or (not is_open and range_end <= end):\n",
+        "                if not end or (not is_open and key < end):\n",
         "a user reads and deletes ranges that continue after its permission",
     ),
     Mutant(
         "adjacent_permissions_not_merged",
         "auth/permissions.py",
-        "if not ends or (ends[-1] and ends[-1] < begin):",
-        "if not ends or (ends[-1] and ends[-1] <= begin):",
+        "if not begins or (last_end and last_end < begin):",
+        "if not begins or (last_end and last_end <= begin):",
         "a range that two permissions cover together is refused",
         unit_test="tests/auth/test_permissions.py::test_a_range_is_covered_if_each_of_its_keys_is",
     ),
@@ -128,8 +128,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "auth_of_a_snapshot_not_loaded",
         "replica/state_machine.py",
-        "        self.auth.load()\n",
-        "",
+        "            self.auth.adopt_rules(prepared.auth)\n",
+        "            pass\n",
         "a member that installs a snapshot keeps its old users and roles",
     ),
     Mutant(
@@ -150,8 +150,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "deleted_role_stays_with_its_users",
         "auth/store.py",
-        "            self._remove_role(self.users[username], name)\n",
-        "            pass\n",
+        "        self._remove_role(self.users[username], role)\n",
+        "        pass\n",
         "a role that is added again is granted to users of the role that was deleted",
     ),
     Mutant(
@@ -164,8 +164,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "deleted_user_comes_back",
         "auth/records.py",
-        "        self._backend.delete(Bucket.AUTH_USERS, self.user(name).name)\n        del self.users[name]\n",
-        "        del self.users[self.user(name).name.decode()]\n",
+        "        self._backend.delete(Bucket.AUTH_USERS, self.user(name).name)\n",
+        "        self.user(name)\n",
         "a restarted member has users that were deleted",
     ),
     Mutant(

@@ -14,7 +14,7 @@ from tercet.errors import StorageFailure
 from tercet.proto import auth_pb2, rpc_pb2
 from tercet.raft.types import Entry, MessageType
 from tercet.replica.replica import Options
-from tercet.replica.requests import RequestIds, encode_request
+from tercet.replica.requests import AppliedRequest, RequestIds, encode_request
 from tercet.replica.state_machine import StateMachine
 from tercet.storage.interfaces import Bucket
 from tercet.storage.memory_backend import MemoryBackend
@@ -169,7 +169,9 @@ def test_a_second_permission_of_a_key_is_added_again_as_in_etcd() -> None:
 
 def test_a_deleted_role_is_revoked_from_all_users() -> None:
     member = member_with_auth()
-    member.replica.auth.delete_role("reader")
+    delete = rpc_pb2.AuthRoleDeleteRequest(role="reader")
+    root = member.replica.auth.identity_of("root")
+    member.replica.state_machine.apply(AppliedRequest("auth_role_delete", delete, root))
     assert state(member)["users"] == {"root": ["root"], "ann": []}
     with pytest.raises(errors.RequestError, match="permission denied"):
         member.replica.auth.check_read(member.replica.auth.identity_of("ann"), b"a", b"")

@@ -101,7 +101,7 @@ class ServedMember(LoneMember):
         monitor = LeaderMonitor(self.replica, election_seconds=ELECTION_SECONDS)
         passwords = Passwords(cost=4)
         self.close_passwords = passwords.close
-        auth = self.auth_service = AuthService(self.replica, headers, authorization, passwords)
+        auth = self.auth_service = AuthService(self.replica, headers, authorization, passwords, self.scheduler)
         handlers: dict[str, Handler] = {}
         for service in (kv, auth, watch, leases, cluster, maintenance, HealthService()):
             handlers |= service.handlers()

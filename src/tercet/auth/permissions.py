@@ -1,99 +1,51 @@
-"""The keys that a user may read and write: the permissions of all its roles, merged.
+"""The keys that a user may read and write: what its roles grant.
 
-Intervals of keys are half-open and kept disjoint, sorted and not adjacent, so one binary search decides about a key or a range:
+Each role keeps the union of its permissions, of those that allow reading and of those that allow writing, as intervals of keys:
+half-open, disjoint, sorted and not adjacent:
     [a, c) and [b, f) and [f, g)   become   [a, g)
 An end of b"" means no end. Range ends follow the Range request: b"" is the single key, b"\\0" is open-ended.
 
-A role may have 100,000 permissions, which take 80 ms to merge: a change of one of them changes only the intervals it touches.
-Source: etcd server/auth/range_perm_cache.go. Departs in: sorted arrays instead of an interval tree, merged when built.
+A user needs nothing but references to its roles' unions: a role may have 100,000 permissions, which take tens of milliseconds
+to merge, and many users may ask in the turn that follows a change. A key is looked up in the union of each role. A range that
+no role grants alone is walked: from its key to the farthest end that any role reaches from there, and on from that end.
+Source: etcd server/auth/range_perm_cache.go. Departs in: sorted arrays of each role instead of an interval tree of each user.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from tercet.auth.empty_ranges import IntervalTree
+from tercet.auth.empty_ranges import Interval, IntervalTree, Trees
 from tercet.proto import auth_pb2
 
 _OPEN: Final = b"\x00"
-Interval = tuple[bytes, bytes]
+_WALK_KEPT: Final = 16  # ends of a walk that is not made again
+_SEARCHED_MAX: Final = 64  # permissions between the end and the key of an empty range, until its tree is asked
+
 Grant = tuple[bytes, bytes, int]
 """The key, the range end and the type of a permission."""
 
-_READ: Final = frozenset((auth_pb2.Permission.READ, auth_pb2.Permission.READWRITE))
-_WRITE: Final = frozenset((auth_pb2.Permission.WRITE, auth_pb2.Permission.READWRITE))
-
-
-class Roles:
-    """The permissions of some roles, each sorted by key, in the order of the roles; of them the kinds that count."""
-
-    __slots__ = ("_grants", "_kinds")
-
-    def __init__(self, grants: Sequence[list[Grant]], kinds: frozenset[int]) -> None:
-        self._grants = grants
-        self._kinds = kinds
-
-    def intervals(self) -> list[Interval]:
-        return [_interval(grant) for grants in self._grants for grant in grants if grant[2] in self._kinds]
-
-    def between(self, begin: bytes, end: bytes) -> list[Interval]:
-        """Those that begin in [begin, end)."""
-        found: list[Interval] = []
-        for grants in self._grants:
-            first = bisect_left(grants, begin, key=_key_of)
-            last = bisect_left(grants, end, key=_key_of) if end else len(grants)
-            found += [_interval(grant) for grant in grants[first:last] if grant[2] in self._kinds]
-        return found
+Kinds = frozenset[int]
+_BOTH: Final = int(auth_pb2.Permission.READWRITE)
+READ: Final[Kinds] = frozenset((int(auth_pb2.Permission.READ), _BOTH))
+WRITE: Final[Kinds] = frozenset((int(auth_pb2.Permission.WRITE), _BOTH))
 
 
 class KeySet:
-    """A union of intervals of keys, given in the order in which etcd would insert them.
+    """A union of intervals of keys. merged: intervals that were merged since the start."""
 
-    merged: intervals that were merged since the start.
-    """
+    __slots__ = ("begins", "ends", "merged")
 
-    __slots__ = ("_begins", "_ends", "_intervals", "_roles", "_tree", "merged")
+    def __init__(self, grants: Sequence[Grant], kinds: Kinds) -> None:
+        """Of the grants of these kinds."""
+        ordered = sorted(grants)
+        self.begins, self.ends = _merge(ordered, 0, len(ordered), kinds)
+        self.merged = len(ordered)
 
-    def __init__(self, intervals: Iterable[Interval]) -> None:
-        kept = _with_keys(intervals)
-        self._intervals: list[Interval] | None = kept  # None after a change: `_roles` has them
-        self._roles: Roles | None = None
-        self._tree: IntervalTree | None = None
-        self._begins, self._ends = _merge(kept)
-        self.merged = len(kept)
-
-    def copy(self) -> KeySet:
-        copied = KeySet(())
-        copied._intervals, copied._roles = self._intervals, self._roles
-        copied._begins, copied._ends = self._begins[:], self._ends[:]
-        return copied
-
-    def change(self, removed: Iterable[Interval], added: Iterable[Interval], roles: Roles) -> None:
-        """Some intervals have been removed, or added, or have been there before under another type.
-
-        roles: where all of them are found now.
-        """
-        self._intervals = None
-        self._tree = None
-        self._roles = roles
-        for begin, _ in _with_keys(removed):
-            self._remove(begin, roles)
-        for begin, end in _with_keys(added):
-            self._add(begin, end)
-
-    def _remove(self, begin: bytes, roles: Roles) -> None:
-        """An interval that began here is not in the set any more: merge those around it again."""
-        at = bisect_right(self._begins, begin) - 1
-        if at < 0:
-            return
-        left = _with_keys(roles.between(self._begins[at], self._ends[at]))
-        self.merged += len(left)
-        self._begins[at : at + 1], self._ends[at : at + 1] = _merge(left)
-
-    def _add(self, begin: bytes, end: bytes) -> None:
-        begins, ends = self._begins, self._ends
+    def add(self, begin: bytes, end: bytes) -> None:
+        begins, ends = self.begins, self.ends
         bounded = len(ends) - 1 if ends and not ends[-1] else len(ends)
         first = bisect_left(ends, begin, 0, bounded)
         last = bisect_right(begins, end) if end else len(begins)
@@ -103,29 +55,163 @@ class KeySet:
         self.merged += 1 + last - first
         begins[first:last], ends[first:last] = [begin], [end]
 
-    def covers(self, key: bytes, range_end: bytes) -> bool:
-        """Whether all keys of a request's range are in the set. For a range without keys, see empty_ranges.py."""
-        if range_end and range_end <= key and range_end != _OPEN:
-            return self._covers_empty(key, range_end)
-        at = bisect_right(self._begins, key) - 1
+    def remove(self, begin: bytes, grants: Sequence[Grant], kinds: Kinds) -> None:
+        """An interval that began here is not in the set any more: merge those around it again.
+
+        grants: those that are left, sorted by key.
+        """
+        at = bisect_right(self.begins, begin) - 1
         if at < 0:
-            return False
-        end = self._ends[at]
-        if not end:
-            return True
-        if range_end == _OPEN:
-            return False
-        return key < end and range_end <= end
+            return
+        first = bisect_left(grants, self.begins[at], key=_key_of)
+        last = bisect_left(grants, self.ends[at], key=_key_of) if self.ends[at] else len(grants)
+        self.merged += last - first
+        self.begins[at : at + 1], self.ends[at : at + 1] = _merge(grants, first, last, kinds)
+
+
+class RoleKeys:
+    """What one role grants. grants: its permissions, sorted by key; whoever changes them says so with `change`.
+
+    readable and writable are one object where all permissions allow both.
+    """
+
+    __slots__ = ("grants", "readable", "writable")
+
+    def __init__(self, grants: list[Grant]) -> None:
+        self.grants = grants
+        self.readable = KeySet(grants, READ)
+        self.writable = self.readable if _all_of_both(grants) else KeySet(grants, WRITE)
+
+    def change(self, removed: Sequence[Grant], added: Sequence[Grant]) -> None:
+        """Some permissions have been removed from `grants`, or added, or have been there before under another type."""
+        was_shared = self.writable is self.readable
+        self._change(self.readable, READ, removed, added)
+        if not was_shared:
+            self._change(self.writable, WRITE, removed, added)
+        elif not (_all_of_both(removed) and _all_of_both(added)):
+            self.writable = KeySet(self.grants, WRITE)
+
+    def _change(self, keys: KeySet, kinds: Kinds, removed: Sequence[Grant], added: Sequence[Grant]) -> None:
+        for grant in removed:
+            if grant[2] in kinds and _interval(grant) is not None:
+                keys.remove(grant[0], self.grants, kinds)
+        for grant in added:
+            interval = _interval(grant)
+            if grant[2] in kinds and interval is not None:
+                keys.add(*interval)
+
+
+class GrantedKeys:
+    """The keys that some roles together allow to read, or to write; in the order of the roles."""
+
+    __slots__ = ("_kinds", "_known", "_roles", "_sets", "_trees", "tree")
+
+    def __init__(self, roles: Sequence[RoleKeys], kinds: Kinds, trees: Trees) -> None:
+        self._roles = roles
+        self._kinds = kinds
+        self._sets = [role.readable if kinds is READ else role.writable for role in roles]
+        self._known = KeySet((), kinds)  # what long walks have found: in the union of all roles
+        self._trees = trees
+        self.tree: IntervalTree | None = None
+
+    def covers(self, key: bytes, range_end: bytes) -> bool:
+        """Whether all keys of a request's range are in the set."""
+        if not range_end:
+            return self._holds(key)
+        if is_empty(key, range_end):
+            return self._covers_empty(key, range_end)
+        is_open = range_end == _OPEN
+        for keys in self._sets:
+            at = bisect_right(keys.begins, key) - 1
+            if at >= 0:
+                end = keys.ends[at]
+                if not end or (not is_open and range_end <= end):
+                    return True
+        return len(self._sets) > 1 and self._walk(key, range_end)
+
+    def _holds(self, key: bytes) -> bool:
+        for keys in self._sets:
+            at = bisect_right(keys.begins, key) - 1
+            if at >= 0:
+                end = keys.ends[at]
+                if not end or key < end:
+                    return True
+        return False
+
+    def _walk(self, key: bytes, range_end: bytes) -> bool:
+        """Go from end to end, as far as roles and what is known allow."""
+        sets = [self._known, *self._sets]
+        places = [0] * len(sets)
+        is_open = range_end == _OPEN
+        reached = key
+        ends = 0
+        is_covered = False
+        while True:
+            farthest = reached
+            for number, keys in enumerate(sets):
+                place = places[number] = _last_before(keys.begins, reached, places[number])
+                if place >= 0:
+                    end = keys.ends[place]
+                    if not end:
+                        farthest = b""
+                        break
+                    farthest = max(farthest, end)
+            if farthest == reached:
+                break
+            ends += 1
+            reached = farthest
+            if not reached or (not is_open and reached >= range_end):
+                is_covered = True
+                break
+        if ends > _WALK_KEPT:
+            self._known.add(key, reached)
+        return is_covered
+
+    # A range that holds no key; see empty_ranges.py.
 
     def _covers_empty(self, key: bytes, range_end: bytes) -> bool:
-        tree = self._tree
-        if tree is None:
-            intervals = self._intervals
-            if intervals is None:
-                assert self._roles is not None
-                intervals = _with_keys(self._roles.intervals())
-            tree = self._tree = IntervalTree(intervals)
+        if not self._holds(key):
+            return False
+        if not self._may_hide(key, range_end):
+            return True
+        tree = self._tree()
+        tree.finish()
         return tree.covers_empty(key, range_end)
+
+    def unfinished_tree(self, key: bytes, range_end: bytes) -> IntervalTree | None:
+        """The tree without which `covers` cannot decide, if it is not complete."""
+        if not is_empty(key, range_end) or not self._holds(key) or not self._may_hide(key, range_end):
+            return None
+        tree = self._tree()
+        return None if tree.is_complete else tree
+
+    def _may_hide(self, key: bytes, range_end: bytes) -> bool:
+        """May an interval hide those that hold the key? Only one that lies between the end of the range and its key."""
+        searched = 0
+        for role in self._roles:
+            grants = role.grants
+            for at in range(bisect_left(grants, range_end, key=_key_of), bisect_left(grants, key, key=_key_of)):
+                grant = grants[at]
+                searched += 1
+                if searched > _SEARCHED_MAX:
+                    return True
+                if grant[2] in self._kinds and (interval := _interval(grant)) is not None and b"" < interval[1] <= key:
+                    return True
+        return False
+
+    def _tree(self) -> IntervalTree:
+        tree = self.tree
+        if tree is None:
+            tree = self.tree = IntervalTree(self._intervals(), sum([len(role.grants) for role in self._roles]))
+            self._trees.add(self)
+        return tree
+
+    def _intervals(self) -> Iterator[Interval]:
+        """In the order in which etcd would insert them."""
+        for role in self._roles:
+            for grant in role.grants:
+                if grant[2] in self._kinds and (interval := _interval(grant)) is not None:
+                    yield interval
 
 
 class Permissions:
@@ -133,34 +219,10 @@ class Permissions:
 
     __slots__ = ("is_root", "readable", "writable")
 
-    def __init__(self, granted: Iterable[Grant], *, is_root: bool) -> None:
+    def __init__(self, roles: Sequence[RoleKeys], trees: Trees, *, is_root: bool) -> None:
         self.is_root = is_root
-        readable, writable = [], []
-        for grant in granted:
-            interval = _interval(grant)
-            if grant[2] in _READ:
-                readable.append(interval)
-            if grant[2] in _WRITE:
-                writable.append(interval)
-        self.readable = KeySet(readable)
-        self.writable = self.readable if writable == readable else KeySet(writable)
-
-    def change(self, removed: Sequence[Grant], added: Sequence[Grant], grants: Sequence[list[Grant]]) -> None:
-        """Some permissions of one role have changed. grants: of all roles of the user, as they are now."""
-        is_of_both = all(kind in _READ and kind in _WRITE for _, _, kind in (*removed, *added))
-        if self.writable is self.readable and not is_of_both:
-            self.writable = self.readable.copy()
-        _change(self.readable, _READ, removed, added, grants)
-        if self.writable is not self.readable:
-            _change(self.writable, _WRITE, removed, added, grants)
-
-
-def _change(
-    keys: KeySet, kinds: frozenset[int], removed: Sequence[Grant], added: Sequence[Grant], grants: Sequence[list[Grant]]
-) -> None:
-    fewer = [_interval(grant) for grant in removed if grant[2] in kinds]
-    more = [_interval(grant) for grant in added if grant[2] in kinds]
-    keys.change(fewer, more, Roles(grants, kinds))
+        self.readable = GrantedKeys(roles, READ, trees)
+        self.writable = GrantedKeys(roles, WRITE, trees)
 
 
 def is_grantable(key: bytes, range_end: bytes) -> bool:
@@ -168,30 +230,69 @@ def is_grantable(key: bytes, range_end: bytes) -> bool:
     return bool(key) and (not range_end or key < range_end or range_end == _OPEN)
 
 
-def _interval(grant: Grant) -> Interval:
+def is_empty(key: bytes, range_end: bytes) -> bool:
+    """Does a request's range hold no key?"""
+    return bool(range_end) and range_end <= key and range_end != _OPEN
+
+
+def _all_of_both(grants: Iterable[Grant]) -> bool:
+    return all(kind == _BOTH for _, _, kind in grants)
+
+
+def _interval(grant: Grant) -> Interval | None:
+    """None for a range that holds no key: members before 3.6 accept permissions on such."""
     key, range_end, _ = grant
+    if not key:
+        return None
     if not range_end:
         return key, key + _OPEN
-    return key, b"" if range_end == _OPEN else range_end
+    if range_end == _OPEN:
+        return key, b""
+    return (key, range_end) if key < range_end else None
 
 
 def _key_of(grant: Grant) -> bytes:
     return grant[0]
 
 
-def _with_keys(intervals: Iterable[Interval]) -> list[Interval]:
-    """Members before 3.6 accept permissions on ranges that hold no key."""
-    return [(begin, end) for begin, end in intervals if begin and (not end or begin < end)]
+def _last_before(begins: list[bytes], key: bytes, start: int) -> int:
+    """The place of the last begin that is not behind `key`, not before `start`; -1 without one.
+
+    In a walk it is `start` or the next one almost always.
+    """
+    count = len(begins)
+    if start + 1 < count and begins[start + 1] <= key:
+        start += 1
+        if start + 1 < count and begins[start + 1] <= key:
+            return bisect_right(begins, key, start + 1) - 1
+        return start
+    if start == 0 and (not count or begins[0] > key):
+        return -1
+    return start
 
 
-def _merge(intervals: list[Interval]) -> tuple[list[bytes], list[bytes]]:
-    """The begins and the ends of disjoint intervals that are not adjacent, in order."""
+def _merge(grants: Sequence[Grant], first: int, last: int, kinds: Kinds) -> tuple[list[bytes], list[bytes]]:
+    """The begins and the ends of disjoint intervals that are not adjacent, in order: the union of some of the grants.
+
+    In one plain loop, since it is the whole cost of a role with 100,000 permissions.
+    """
     begins: list[bytes] = []
     ends: list[bytes] = []
-    for begin, end in sorted(intervals):
-        if not ends or (ends[-1] and ends[-1] < begin):
+    last_end = _OPEN  # before all keys
+    for at in range(first, last):
+        begin, end, kind = grants[at]
+        if kind not in kinds or not begin:
+            continue
+        if not end:
+            end = begin + _OPEN
+        elif end == _OPEN:
+            end = b""
+        elif end <= begin:
+            continue
+        if not begins or (last_end and last_end < begin):
             begins.append(begin)
             ends.append(end)
-        elif ends[-1] and (not end or end > ends[-1]):
-            ends[-1] = end
+            last_end = end
+        elif last_end and (not end or end > last_end):
+            ends[-1] = last_end = end
     return begins, ends

@@ -13,18 +13,21 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from tercet.auth.permissions import Grant
+from tercet.containers.sorted_keys import SortedKeys
 from tercet.errors import ROLE_NOT_FOUND, USER_NOT_FOUND, StorageFailure
 from tercet.proto import auth_pb2
+from tercet.proto.wire import paste_field
 from tercet.storage.interfaces import Backend, Bucket
 
 _ENABLED_KEY: Final = b"authEnabled"  # one byte, 1 or 0
 _REVISION_KEY: Final = b"authRevision"  # eight bytes, big endian
+_USER_ROLES: Final = 3  # the field of a User
 
 
 class AuthRecords:
     """is_enabled: one attribute, so that a request without authentication pays for nothing else. revision: at least 1.
 
-    role_bytes_written: encoded roles, since the start.
+    user_names, role_names: encoded. role_bytes_written: encoded roles, since the start.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -32,24 +35,24 @@ class AuthRecords:
         self._backend = backend
         self.role_bytes_written = 0
         self._grants: dict[str, list[Grant]] = {}
-        self._read()
-
-    def load(self) -> None:
-        """Read everything again: a snapshot has replaced the backend's content."""
-        self._read()
-
-    def _read(self) -> None:
-        backend = self._backend
-        self.users = {_name(key): _user(key, raw) for key, raw in backend.scan(Bucket.AUTH_USERS)}
-        self.roles = {_name(key): _role(key, raw) for key, raw in backend.scan(Bucket.AUTH_ROLES)}
-        self._grants = {}
-        for role in self.roles.values():
-            self.grants_of(role)  # now, before the member serves, and not in the turn of the first check
+        self.user_names = SortedKeys()
+        self.role_names = SortedKeys()
+        self.users = {name_of(key): _user(key, raw) for key, raw in backend.scan(Bucket.AUTH_USERS)}
+        self.roles = {name_of(key): _role(key, raw) for key, raw in backend.scan(Bucket.AUTH_ROLES)}
+        self.user_names.load(sorted([_key(name) for name in self.users]))
+        self.role_names.load(sorted([_key(name) for name in self.roles]))
         self.is_enabled = backend.get(Bucket.AUTH, _ENABLED_KEY) == b"\x01"
-        self.revision = int.from_bytes(backend.get(Bucket.AUTH, _REVISION_KEY) or b"", "big")
-        if self.revision == 0:
-            self.revision = 1
-            self._put_revision()
+        self.revision = self._stored_revision() or 1
+        self._put_first_revision()
+
+    def adopt(self, others: AuthRecords) -> None:
+        """A snapshot has replaced the backend's content; `others` have been read from it before."""
+        self.users, self.user_names = others.users, others.user_names
+        self.roles, self.role_names = others.roles, others.role_names
+        self._grants = others._grants
+        self.is_enabled = others.is_enabled
+        self.revision = others.revision
+        self._put_first_revision()
 
     def user(self, name: str) -> auth_pb2.User:
         """Raises USER_NOT_FOUND."""
@@ -67,18 +70,24 @@ class AuthRecords:
 
     def grants_of(self, role: auth_pb2.Role) -> list[Grant]:
         """The role's permissions, sorted by key, as tuples: reading the fields of a message takes ten times as long."""
-        name = _name(role.name)
+        name = name_of(role.name)
         grants = self._grants.get(name)
         if grants is None:
             grants = self._grants[name] = [(one.key, one.range_end, one.permType) for one in role.keyPermission]
         return grants
 
     def put_user(self, user: auth_pb2.User) -> None:
-        self.users[_name(user.name)] = user
-        self._backend.put(Bucket.AUTH_USERS, user.name, user.SerializeToString(deterministic=True))
+        name = name_of(user.name)
+        if name not in self.users:
+            self.user_names.add(user.name)
+        self.users[name] = user
+        self._backend.put(Bucket.AUTH_USERS, user.name, _encoded_user(user))
 
     def put_role(self, role: auth_pb2.Role) -> None:
-        self.roles[_name(role.name)] = role
+        name = name_of(role.name)
+        if name not in self.roles:
+            self.role_names.add(role.name)
+        self.roles[name] = role
         encoded = role.SerializeToString(deterministic=True)
         self.role_bytes_written += len(encoded)
         self._backend.put(Bucket.AUTH_ROLES, role.name, encoded)
@@ -86,11 +95,13 @@ class AuthRecords:
     def remove_user(self, name: str) -> None:
         """Raises USER_NOT_FOUND."""
         self._backend.delete(Bucket.AUTH_USERS, self.user(name).name)
+        self.user_names.remove(_key(name))
         del self.users[name]
 
     def remove_role(self, name: str) -> None:
         """Raises ROLE_NOT_FOUND."""
         self._backend.delete(Bucket.AUTH_ROLES, self.role(name).name)
+        self.role_names.remove(_key(name))
         del self.roles[name]
         self._grants.pop(name, None)
 
@@ -103,6 +114,13 @@ class AuthRecords:
         self.revision += 1
         self._put_revision()
 
+    def _stored_revision(self) -> int:
+        return int.from_bytes(self._backend.get(Bucket.AUTH, _REVISION_KEY) or b"", "big")
+
+    def _put_first_revision(self) -> None:
+        if not self._stored_revision():
+            self._put_revision()
+
     def _put_revision(self) -> None:
         self._backend.put(Bucket.AUTH, _REVISION_KEY, self.revision.to_bytes(8, "big"))
 
@@ -114,8 +132,22 @@ def set_roles(user: auth_pb2.User, roles: Iterable[str]) -> None:
     user.roles.extend(replacement)
 
 
-def _name(key: bytes) -> str:
+def name_of(key: bytes) -> str:
     return key.decode("utf-8", "surrogateescape")
+
+
+def _key(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _encoded_user(user: auth_pb2.User) -> bytes:
+    """The stored record. By hand, as far as its roles go: protobuf takes 40 ms to write 20 names of 1 MB."""
+    parts = [auth_pb2.User(name=user.name, password=user.password).SerializeToString(deterministic=True)]
+    for role in user.roles:
+        parts.append(paste_field(_USER_ROLES, role.encode()))
+    if user.HasField("options"):
+        parts.append(auth_pb2.User(options=user.options).SerializeToString(deterministic=True))
+    return b"".join(parts)
 
 
 def _user(key: bytes, raw: bytes) -> auth_pb2.User:

@@ -1,8 +1,8 @@
 """Who may do what: identities, and the checks of a request against the permissions of its user.
 
-What a user may do is computed from its roles (permissions.py), once for all users of the same roles, until one of these roles
-changes: after any change, thousands of users may ask in the same turn of the event loop. The order of the refusals is etcd's:
-no user, an old auth revision, a user that does not exist or lacks the permission.
+What a role grants is kept with it, and changes with each of its permissions (permissions.py); what a user may do is a list of
+these, shared by all users of the same roles: after any change, thousands of users may ask in the same turn of the event loop.
+The order of the refusals is etcd's: no user, an old auth revision, a user that does not exist or lacks the permission.
 Source: etcd server/auth/store.go (isOpPermitted, IsAdminPermitted).
 """
 
@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from tercet import errors
+from tercet.auth.empty_ranges import Trees
 from tercet.auth.identity import NOBODY, Identity
-from tercet.auth.permissions import Grant, Permissions
-from tercet.auth.records import AuthRecords
+from tercet.auth.permissions import Grant, Permissions, RoleKeys, is_empty
+from tercet.auth.records import AuthRecords, name_of
 from tercet.log_fields import fields
 from tercet.proto import auth_pb2
 from tercet.storage.interfaces import Backend
@@ -26,7 +27,6 @@ ROOT: Final = "root"
 """The user that must exist before authentication is enabled, and the role that may do everything."""
 
 _ROLE_SETS_MAX: Final = 1000  # that are remembered
-_CHANGED_MAX: Final = 50  # of these, with one permission; more are computed again, each when it is needed
 
 
 class AuthRules(AuthRecords):
@@ -36,35 +36,37 @@ class AuthRules(AuthRecords):
         self._permissions: dict[str, Permissions] = {}
         self._of_roles: dict[tuple[str, ...], Permissions] = {}  # of any users that have them
         self._identities: dict[str, Identity] = {}
+        self._role_keys: dict[str, RoleKeys] = {}
+        self._trees = Trees()
         super().__init__(backend)
+        for name, role in self.roles.items():  # now, and not in the turn of the first check
+            self._role_keys[name] = RoleKeys(self.grants_of(role))
 
-    def load(self) -> None:
-        self._of_roles = {}
-        super().load()
+    def adopt_rules(self, others: AuthRules) -> None:
+        """`adopt`, with what follows from the records."""
+        self.adopt(others)
+        self._role_keys = others._role_keys
         self._forget()
 
     def put_role(self, role: auth_pb2.Role) -> None:
         super().put_role(role)
-        self._role_changed(role.name.decode("utf-8", "surrogateescape"))
+        name = name_of(role.name)
+        self._grants.pop(name, None)
+        self._role_keys[name] = RoleKeys(self.grants_of(role))
 
     def put_changed_role(self, role: auth_pb2.Role, *, removed: Sequence[Grant] = (), added: Sequence[Grant] = ()) -> None:
-        """`put_role` of one whose other permissions are as before: what is computed from it changes as little."""
+        """`put_role` of one whose other permissions are as before: what it grants changes as little."""
         super().put_role(role)
-        name = role.name.decode("utf-8", "surrogateescape")
-        changed = [names for names in self._of_roles if name in names]
-        if len(changed) > _CHANGED_MAX:
-            self._role_changed(name)
-            return
-        for names in changed:
-            grants = [self.grants_of(self.roles[one]) for one in names if one in self.roles]
-            self._of_roles[names].change(removed, added, grants)
+        name = name_of(role.name)
+        keys = self._role_keys.get(name)
+        if keys is None:
+            self._role_keys[name] = RoleKeys(self.grants_of(role))
+        else:
+            keys.change(removed, added)
 
     def remove_role(self, name: str) -> None:
         super().remove_role(name)
-        self._role_changed(name)
-
-    def _role_changed(self, name: str) -> None:
-        self._of_roles = {names: permissions for names, permissions in self._of_roles.items() if name not in names}
+        del self._role_keys[name]
 
     def raise_revision(self) -> None:
         super().raise_revision()
@@ -72,7 +74,9 @@ class AuthRules(AuthRecords):
 
     def _forget(self) -> None:
         self._permissions = {}
+        self._of_roles = {}
         self._identities = {}
+        self._trees.clear()
 
     def identity_of(self, username: str) -> Identity:
         """The user at the current auth revision; the user need not exist."""
@@ -98,6 +102,25 @@ class AuthRules(AuthRecords):
             permissions = self._permissions_of(identity, key)
             if not permissions.is_root and not permissions.writable.covers(key, range_end):
                 raise errors.PERMISSION_DENIED
+
+    def grow_tree(self, identity: Identity, key: bytes, range_end: bytes, steps: int, *, to_read: bool, to_write: bool) -> bool:
+        """Take some of the steps without which a check of this range takes long: where it holds no key, of a user with many
+        permissions. Returns whether there may be more to do. Raises nothing.
+        """
+        if not is_empty(key, range_end) or not self.is_enabled or identity.revision < self.revision:
+            return False
+        if identity.username not in self.users:
+            return False
+        permissions = self._permissions_of(identity, key)
+        if permissions.is_root:
+            return False
+        tree = permissions.readable.unfinished_tree(key, range_end) if to_read else None
+        if tree is None and to_write:
+            tree = permissions.writable.unfinished_tree(key, range_end)
+        if tree is None:
+            return False
+        tree.grow(steps)
+        return True
 
     def check_admin(self, identity: Identity) -> None:
         """Raises USER_EMPTY, USER_NOT_FOUND or PERMISSION_DENIED. The auth revision does not matter, as in etcd."""
@@ -149,14 +172,11 @@ class AuthRules(AuthRecords):
     def _permissions_of_roles(self, names: tuple[str, ...]) -> Permissions:
         permissions = self._of_roles.get(names)
         if permissions is None:
-            granted: list[Grant] = []
-            for name in names:
-                role = self.roles.get(name)
-                if role is not None:
-                    granted += self.grants_of(role)
             if len(self._of_roles) >= _ROLE_SETS_MAX:
                 self._of_roles.clear()
-            permissions = self._of_roles[names] = Permissions(granted, is_root=ROOT in names)
+                self._trees.clear()
+            roles = [self._role_keys[name] for name in names if name in self._role_keys]
+            permissions = self._of_roles[names] = Permissions(roles, self._trees, is_root=ROOT in names)
         return permissions
 
     def _log_old_revision(self, identity: Identity, key: bytes) -> None:

@@ -140,9 +140,6 @@ class AuthStore(AuthRules):
         """Raises USER_NOT_FOUND."""
         return list(self.user(username).roles)
 
-    def usernames(self) -> list[str]:
-        return sorted(self.users)
-
     # --- roles
 
     def add_role(self, name: str) -> None:
@@ -155,16 +152,21 @@ class AuthStore(AuthRules):
         self.raise_revision()
         logger.info("created a role", extra=fields(role_name=name))
 
-    def delete_role(self, name: str) -> None:
-        """Revoke it from all users, too. Raises INVALID_AUTH_MANAGEMENT (root, while enabled) or ROLE_NOT_FOUND."""
+    def delete_role(self, name: str) -> list[str]:
+        """Returns the users from whose records it must be removed, by `remove_role_of`, before the next request is applied.
+
+        They have lost it already. Raises INVALID_AUTH_MANAGEMENT (root, while enabled) or ROLE_NOT_FOUND.
+        """
         if self.is_enabled and name == ROOT:
             logger.error("cannot delete 'root' role", extra=fields(role_name=name))
             raise errors.INVALID_AUTH_MANAGEMENT
         self.remove_role(name)
-        for username in sorted(self.users):
-            self._remove_role(self.users[username], name)
         self.raise_revision()
         logger.info("deleted a role", extra=fields(role_name=name))
+        return list(self.users)
+
+    def remove_role_of(self, username: str, role: str) -> None:
+        self._remove_role(self.users[username], role)
 
     def grant_permission(self, request: rpc_pb2.AuthRoleGrantPermissionRequest) -> None:
         """Raises PERMISSION_NOT_GIVEN, INVALID_AUTH_MANAGEMENT (a range without keys) or ROLE_NOT_FOUND."""
@@ -217,9 +219,6 @@ class AuthStore(AuthRules):
             return rpc_pb2.AuthRoleGetResponse(perm=[_ROOT_PERMISSION]).SerializeToString()
         name_bytes = auth_pb2.Role(name=found.name).ByteSize()
         return found.SerializeToString(deterministic=True)[name_bytes:]  # field perm has the number of field keyPermission
-
-    def role_names(self) -> list[str]:
-        return sorted(self.roles)
 
     def _remove_role(self, user: auth_pb2.User, role: str) -> bool:
         if role not in user.roles:

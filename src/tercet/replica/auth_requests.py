@@ -12,19 +12,19 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
-from tercet.auth import AuthStore
+from tercet.auth import AuthStore, is_empty
 from tercet.lease import Lessor
 from tercet.mvcc import Answer, Apply, Budget, SmallPut
 from tercet.mvcc.work import finish
 from tercet.proto import internal_pb2, rpc_pb2
+from tercet.replica.auth_applies import NameList, RoleChange, RoleDeletion, encode_names
+from tercet.replica.empty_ranges import TreeGrowth
 from tercet.replica.lease_keys_check import LeaseKeysCheck
 from tercet.replica.requests import AppliedRequest
-from tercet.replica.txn_applies import PermittedTxn
+from tercet.replica.txn_applies import EmptyRangeCheck, PermittedTxn
 from tercet.replica.txn_permissions import TxnPermissions, check_delete_permissions, check_put_permissions
 
 Handler = Callable[[AppliedRequest], bytes | Apply]
-
-_ROLE_BYTES_SHIFT: Final = 3  # one unit of work for each 8 bytes of a role: a permission is some 16, and costs 2 us
 
 LEASE_KEYS_MAX: Final = 500
 """The keys of a lease that are checked without a slice of their own."""
@@ -108,7 +108,7 @@ class AuthRequests:
         name: str = request.message.name
         if name != request.identity.username:
             self._auth.check_admin(request.identity)
-        return rpc_pb2.AuthUserGetResponse(roles=self._auth.roles_of(name)).SerializeToString()
+        return encode_names(self._auth.roles_of(name))
 
     def _user_change_password(self, request: AppliedRequest) -> bytes:
         self._auth.change_password(request.message)
@@ -122,16 +122,15 @@ class AuthRequests:
         self._auth.revoke_role(request.message.name, request.message.role)
         return b""
 
-    def _user_list(self, request: AppliedRequest) -> bytes:
-        return rpc_pb2.AuthUserListResponse(users=self._auth.usernames()).SerializeToString()
+    def _user_list(self, request: AppliedRequest) -> Apply:
+        return NameList(self._auth.user_names.all)
 
     def _role_add(self, request: AppliedRequest) -> bytes:
         self._auth.add_role(request.message.name)
         return b""
 
-    def _role_delete(self, request: AppliedRequest) -> bytes:
-        self._auth.delete_role(request.message.role)
-        return b""
+    def _role_delete(self, request: AppliedRequest) -> Apply:
+        return RoleDeletion(self._auth, request.message.role)
 
     def _role_get(self, request: AppliedRequest) -> bytes:
         role: str = request.message.role
@@ -139,8 +138,8 @@ class AuthRequests:
             self._auth.check_admin(request.identity)
         return self._auth.encoded_permissions_of(role)
 
-    def _role_list(self, request: AppliedRequest) -> bytes:
-        return rpc_pb2.AuthRoleListResponse(roles=self._auth.role_names()).SerializeToString()
+    def _role_list(self, request: AppliedRequest) -> Apply:
+        return NameList(self._auth.role_names.all)
 
     def _role_grant_permission(self, request: AppliedRequest) -> bytes:
         self._auth.grant_permission(request.message)
@@ -149,31 +148,6 @@ class AuthRequests:
     def _role_revoke_permission(self, request: AppliedRequest) -> bytes:
         self._auth.revoke_permission(request.message)
         return b""
-
-
-class RoleChange(Apply):
-    """A change of one permission, which writes all of its role: thousands of them are not for one turn.
-
-    Raises what the handler raises.
-    """
-
-    __slots__ = ("_auth", "_handler", "_request", "_response")
-
-    def __init__(self, auth: AuthStore, handler: Callable[[AppliedRequest], bytes], request: AppliedRequest) -> None:
-        self.is_awaited = False
-        self._auth = auth
-        self._handler = handler
-        self._request = request
-        self._response = b""
-
-    def step(self, budget: Budget) -> bool:
-        before = self._auth.role_bytes_written
-        self._response = self._handler(self._request)
-        budget.left -= (self._auth.role_bytes_written - before) >> _ROLE_BYTES_SHIFT
-        return False
-
-    def outcome(self) -> bytes:
-        return self._response
 
 
 class Guard:
@@ -219,14 +193,22 @@ class Guard:
             self._auth.check_read(request.identity, request.message.key, request.message.range_end)
             return handler(request)
 
-        return check
+        return lambda request: self._prepared(check, request, reads=True)
 
     def _delete_range(self, handler: Handler) -> Handler:
         def check(request: AppliedRequest) -> bytes | Apply:
             check_delete_permissions(self._auth, request.identity, request.message)
             return handler(request)
 
-        return check
+        return lambda request: self._prepared(check, request, reads=request.message.prev_kv, writes=True)
+
+    def _prepared(self, check: Handler, request: AppliedRequest, *, reads: bool, writes: bool = False) -> bytes | Apply:
+        key, range_end = request.message.key, request.message.range_end
+        if is_empty(key, range_end):
+            growth = TreeGrowth(self._auth, request.identity, key, range_end, reads=reads, writes=writes)
+            if growth.is_needed:
+                return EmptyRangeCheck(request, growth, check)
+        return check(request)
 
     def _txn(self, handler: Handler) -> Handler:
         def check(request: AppliedRequest) -> Apply:

@@ -55,12 +55,13 @@ def conf_state_json(conf_state: ConfState) -> bytes:
 
 
 class StagedSnapshot:
-    """A received database, ready to install: staged beside the backend's own, with its key index and its leases built."""
+    """A received database, ready to install: staged beside the backend's own, with what is kept in memory."""
 
-    def __init__(self, staged: Staged, loaded: Loaded, lessor: Lessor) -> None:
+    def __init__(self, staged: Staged, loaded: Loaded, lessor: Lessor, auth: AuthStore) -> None:
         self.staged = staged
         self.loaded = loaded
         self.lessor = lessor
+        self.auth = auth
 
 
 def prepare(
@@ -74,10 +75,11 @@ def prepare(
     try:
         view = staged.view()
         try:
-            lessor = _dry_run(view, snapshot, is_ahead=staged.point[0] > snapshot.index, lease_seconds_min=lease_seconds_min)
+            is_ahead = staged.point[0] > snapshot.index
+            lessor, auth = _dry_run(view, snapshot, is_ahead=is_ahead, lease_seconds_min=lease_seconds_min)
             loaded = Loaded(view)
             loaded.attach_leases(lessor)
-            return StagedSnapshot(staged, loaded, lessor)
+            return StagedSnapshot(staged, loaded, lessor, auth)
         finally:
             view.close()
     except BaseException:
@@ -95,17 +97,18 @@ class _SnapshotDryRun:
     def put(self, bucket: Bucket, key: bytes, value: bytes) -> None: ...
 
 
-def _dry_run(view: ReadView, snapshot: Snapshot, *, is_ahead: bool, lease_seconds_min: int) -> Lessor:
+def _dry_run(view: ReadView, snapshot: Snapshot, *, is_ahead: bool, lease_seconds_min: int) -> tuple[Lessor, AuthStore]:
     """Read everything that `StateMachine.load` will read. A failure now only rejects the snapshot; after the installation it
-    would stop this member at every start, with the old state gone. Returns the leases, without their keys.
+    would stop this member at every start, with the old state gone. Returns the leases, without their keys, and
+    the users and roles.
     """
     stage = cast(Backend, _SnapshotDryRun(view))
     try:
-        AuthStore(stage)
+        auth = AuthStore(stage)
         Alarms(stage)
         lessor = Lessor(stage, ttl_seconds_min=lease_seconds_min)
         Membership(stage).merge_v2_json(snapshot.data, learners=conf_state_in(view).learners, is_ahead=is_ahead)
-        return lessor
+        return lessor, auth
     except StorageFailure:
         raise
     except Exception as error:
@@ -169,7 +172,8 @@ class StateMachine:
             self.lessor.listen(self._lease_listener)
         self.store = Store(self.backend, leases=self.lessor, loaded=loaded, counts=self.counts)
         self.alarms = Alarms(self.backend)
-        self.auth.load()
+        if prepared is not None:
+            self.auth.adopt_rules(prepared.auth)
         self.membership = Membership(self.backend, max_learners=self._max_learners)
         self._choose_handlers()
 

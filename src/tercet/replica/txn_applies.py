@@ -1,7 +1,8 @@
 """Applies around that of a Txn: what must be known of all its operations is found out in slices.
 
 `LargeTxn` parses one that this member has not proposed. `TxnWithoutSpace` refuses puts under the NOSPACE alarm. `MeasuredTxn`
-finds out whether one needs more space than this member has. `PermittedTxn` checks its user's permissions.
+finds out whether one needs more space than this member has. `PermittedTxn` checks its user's permissions. `EmptyRangeCheck`
+prepares a check of permissions, of other requests as well.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from google.protobuf.message import DecodeError
 from tercet.auth import Identity
 from tercet.errors import NO_SPACE
 from tercet.mvcc import Answer, Apply, Budget, PutCost, PutSearch
+from tercet.replica.empty_ranges import TreeGrowth
 from tercet.replica.quota import KEY_OVERHEAD_BYTES
 from tercet.replica.requests import AppliedRequest, unreadable
 from tercet.replica.txn_parser import TxnParser
@@ -111,6 +113,25 @@ class PermittedTxn(HandledApply):
             if self._permissions.step(budget):
                 return True
             self._is_permitted = True
+        return self.step_handler(budget)
+
+
+class EmptyRangeCheck(HandledApply):
+    """A request on a range without keys, whose check must be prepared."""
+
+    __slots__ = ("_growth",)
+
+    def __init__(self, request: AppliedRequest, growth: TreeGrowth, handler: Handler) -> None:
+        super().__init__(request, handler)
+        self._growth: TreeGrowth | None = growth
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        growth = self._growth
+        if growth is not None:
+            if growth.step(budget):
+                return True
+            self._growth = None
         return self.step_handler(budget)
 
 

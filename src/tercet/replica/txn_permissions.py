@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from tercet.auth import AuthStore, Identity
+from tercet.auth import AuthStore, Identity, is_empty
 from tercet.mvcc import Steps
 from tercet.mvcc.work import OPERATION, Budget
 from tercet.proto import rpc_pb2
+from tercet.replica.empty_ranges import TreeGrowth
 
 
 class TxnPermissions(Steps):
     """leases: those that its puts name, whose keys are still to be checked; complete once `step` has returned False."""
 
-    __slots__ = ("_auth", "_compares", "_identity", "_ops", "_pending", "leases")
+    __slots__ = ("_auth", "_compares", "_growth", "_identity", "_item", "_ops", "_pending", "leases")
 
     def __init__(self, auth: AuthStore, identity: Identity, txn: rpc_pb2.TxnRequest) -> None:
         self.leases: set[int] = set()
@@ -27,15 +28,27 @@ class TxnPermissions(Steps):
         self._pending = [txn]
         self._compares: Iterator[rpc_pb2.Compare] = iter(())
         self._ops: Iterator[rpc_pb2.RequestOp] = iter(())
+        self._item: rpc_pb2.Compare | rpc_pb2.RequestOp | None = None  # to be checked once `_growth` is complete
+        self._growth: TreeGrowth | None = None
 
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`. Raises what `AuthStore.check_write` raises."""
         while budget.left > 0:
+            growth = self._growth
+            if growth is not None:
+                if growth.step(budget):
+                    return True
+                self._growth = None
             budget.left -= OPERATION
-            if (compare := next(self._compares, None)) is not None:
-                self._auth.check_read(self._identity, compare.key, compare.range_end)
-            elif (op := next(self._ops, None)) is not None:
-                self._check(op)
+            item = self._item
+            if item is None:
+                item = next(self._compares, None) or next(self._ops, None)
+                if item is not None and self._begins_growth(item):
+                    self._item = item
+                    continue
+            self._item = None
+            if item is not None:
+                self._check(item)
             elif self._pending:
                 txn = self._pending.pop()
                 self._compares, self._ops = iter(txn.compare), chain(txn.success, txn.failure)
@@ -43,18 +56,42 @@ class TxnPermissions(Steps):
                 return False
         return True
 
-    def _check(self, op: rpc_pb2.RequestOp) -> None:
-        kind = op.WhichOneof("request")
+    def _begins_growth(self, item: rpc_pb2.Compare | rpc_pb2.RequestOp) -> bool:
+        """Must the check of this one be prepared?"""
+        reads, writes = True, False
+        ranged: rpc_pb2.Compare | rpc_pb2.RangeRequest | rpc_pb2.DeleteRangeRequest
+        if isinstance(item, rpc_pb2.Compare):
+            ranged = item
+        else:
+            kind = item.WhichOneof("request")
+            if kind == "request_range":
+                ranged = item.request_range
+            elif kind == "request_delete_range":
+                ranged = item.request_delete_range
+                reads, writes = ranged.prev_kv, True
+            else:
+                return False
+        key, range_end = ranged.key, ranged.range_end
+        if not range_end or not is_empty(key, range_end):
+            return False
+        self._growth = TreeGrowth(self._auth, self._identity, key, range_end, reads=reads, writes=writes)
+        return True
+
+    def _check(self, item: rpc_pb2.Compare | rpc_pb2.RequestOp) -> None:
+        if isinstance(item, rpc_pb2.Compare):
+            self._auth.check_read(self._identity, item.key, item.range_end)
+            return
+        kind = item.WhichOneof("request")
         if kind == "request_range":
-            self._auth.check_read(self._identity, op.request_range.key, op.request_range.range_end)
+            self._auth.check_read(self._identity, item.request_range.key, item.request_range.range_end)
         elif kind == "request_put":
-            check_put_permissions(self._auth, self._identity, op.request_put)
-            if op.request_put.lease:
-                self.leases.add(op.request_put.lease)
+            check_put_permissions(self._auth, self._identity, item.request_put)
+            if item.request_put.lease:
+                self.leases.add(item.request_put.lease)
         elif kind == "request_delete_range":
-            check_delete_permissions(self._auth, self._identity, op.request_delete_range)
+            check_delete_permissions(self._auth, self._identity, item.request_delete_range)
         elif kind == "request_txn":
-            self._pending.append(op.request_txn)
+            self._pending.append(item.request_txn)
 
 
 def check_put_permissions(auth: AuthStore, identity: Identity, put: rpc_pb2.PutRequest) -> None:

@@ -191,7 +191,7 @@ class MemberServer:
         metrics.watch_sends(watch.durations.durations)
         passwords = Passwords(config.bcrypt_cost)
         self._closing.callback(passwords.close)
-        auth = AuthService(member.replica, headers, authorization, passwords)
+        auth = AuthService(member.replica, headers, authorization, passwords, scheduler)
         handlers: dict[str, Handler] = {}
         health_service = HealthService()
         if config.feature_gates["StopGRPCServiceOnDefrag"]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from functools import partial
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -19,13 +20,17 @@ from google.protobuf.message import Message
 from tercet import errors
 from tercet.errors import StatusError
 from tercet.log_fields import fields
+from tercet.mvcc import Answer
 from tercet.proto import internal_pb2, rpc_pb2
+from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Replica
-from tercet.rpc import Handler, UnaryCall, unary_async, unmarshal
+from tercet.replica.requests import canonical_encoding
+from tercet.rpc import Handler, UnaryCall, unary, unary_async, unmarshal
 from tercet.services.authorization import Authorization
 from tercet.services.awaitables import propose, read_index
 from tercet.services.headers import Headers
 from tercet.services.passwords import Passwords
+from tercet.services.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 
@@ -38,27 +43,33 @@ _PROPOSED: Final[dict[str, tuple[type[Message], str]]] = {
     "AuthStatus": (rpc_pb2.AuthStatusRequest, "auth_status"),
     "UserDelete": (rpc_pb2.AuthUserDeleteRequest, "auth_user_delete"),
     "UserGet": (rpc_pb2.AuthUserGetRequest, "auth_user_get"),
-    "UserList": (rpc_pb2.AuthUserListRequest, "auth_user_list"),
     "UserGrantRole": (rpc_pb2.AuthUserGrantRoleRequest, "auth_user_grant_role"),
     "UserRevokeRole": (rpc_pb2.AuthUserRevokeRoleRequest, "auth_user_revoke_role"),
     "RoleAdd": (rpc_pb2.AuthRoleAddRequest, "auth_role_add"),
     "RoleDelete": (rpc_pb2.AuthRoleDeleteRequest, "auth_role_delete"),
     "RoleGet": (rpc_pb2.AuthRoleGetRequest, "auth_role_get"),
-    "RoleList": (rpc_pb2.AuthRoleListRequest, "auth_role_list"),
     "RoleGrantPermission": (rpc_pb2.AuthRoleGrantPermissionRequest, "auth_role_grant_permission"),
     "RoleRevokePermission": (rpc_pb2.AuthRoleRevokePermissionRequest, "auth_role_revoke_permission"),
+}
+
+_LISTS: Final[dict[str, tuple[type[Message], str]]] = {
+    "UserList": (rpc_pb2.AuthUserListRequest, "auth_user_list"),
+    "RoleList": (rpc_pb2.AuthRoleListRequest, "auth_role_list"),
 }
 
 
 class AuthService:
     """etcdserverpb.Auth on one member."""
 
-    def __init__(self, replica: Replica, headers: Headers, authorization: Authorization, passwords: Passwords) -> None:
+    def __init__(
+        self, replica: Replica, headers: Headers, authorization: Authorization, passwords: Passwords, scheduler: Scheduler
+    ) -> None:
         self._replica = replica
         self._auth = replica.auth
         self._headers = headers
         self._authorization = authorization
         self._passwords = passwords
+        self._scheduler = scheduler
 
     def handlers(self) -> dict[str, Handler]:
         methods = {
@@ -68,6 +79,8 @@ class AuthService:
         }
         for name, (request_type, field) in _PROPOSED.items():
             methods[name] = self._proposed(request_type, field)
+        for name, (request_type, field) in _LISTS.items():
+            methods[name] = unary(partial(self._list, request_type, field))
         return {f"/etcdserverpb.Auth/{name}": handler for name, handler in methods.items()}
 
     def _proposed(self, request_type: type[Message], field: str) -> Handler:
@@ -75,6 +88,34 @@ class AuthService:
             return await self._propose(call, field, unmarshal(request_type.FromString, body))
 
         return unary_async(call_method)
+
+    def _list(self, request_type: type[Message], field: str, call: UnaryCall, body: bytes) -> None:
+        try:
+            request = unmarshal(request_type.FromString, body)
+            identity = self._authorization.identify(call)
+            self._replica.propose(field, canonical_encoding(request), request, partial(self._listed, call), identity)
+        except StatusError as error:
+            call.fail_with(error)
+
+    def _listed(self, call: UnaryCall, outcome: Outcome) -> None:
+        """Make the answer in slices: there may be very many names."""
+        if call.finished:
+            return
+        if isinstance(outcome, StatusError):
+            call.fail_with(outcome)
+        elif isinstance(outcome, bytes):
+            call.reply(self._headers.current() + outcome)
+        else:
+            then = partial(self._reply_list, call, self._headers.current(), outcome)
+            job = self._scheduler.start(outcome, self._replica.store, then, is_backlogged=call.is_backlogged)
+            if job is not None:
+                call.on_cancel = partial(self._scheduler.cancel, job)
+
+    def _reply_list(self, call: UnaryCall, header: bytes, answer: Answer, error: Exception | None) -> None:
+        if error is None:
+            call.reply_parts([header, *answer.parts])
+        else:
+            call.fail_with(error)
 
     async def authenticate(self, call: UnaryCall, body: bytes) -> bytes:
         """A token that the call carries is not looked at."""

@@ -13,11 +13,12 @@ from functools import partial
 from google.protobuf.message import DecodeError
 
 from tercet import errors
-from tercet.auth import NOBODY, Identity
+from tercet.auth import NOBODY, Identity, is_empty
 from tercet.errors import CorruptRecord, InvariantViolation, RequestError, StatusError, StorageFailure, Unavailable
 from tercet.mvcc import Answer, SmallRange, SmallRequest, Steps, TxnCheck, read_small_put, read_small_range, read_small_txn
 from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream
 from tercet.proto import rpc_pb2
+from tercet.replica.empty_ranges import TreeGrowth
 from tercet.replica.proposals import Outcome
 from tercet.replica.quota import KEY_OVERHEAD_BYTES, put_cost
 from tercet.replica.replica import Replica
@@ -203,7 +204,7 @@ class KvService:
         call: UnaryCall,
         request: rpc_pb2.RangeRequest | SmallRange,
         timing: ReadTiming | None,
-        error: StatusError | None,
+        error: Exception | None,
     ) -> None:
         try:
             if error is not None:
@@ -213,6 +214,11 @@ class KvService:
             identity = NOBODY
             if self._auth.is_enabled:
                 range_end = b"" if isinstance(request, SmallRange) else request.range_end
+                if range_end and is_empty(request.key, range_end):
+                    growth = TreeGrowth(self._auth, self._authorization.identify(call), request.key, range_end, reads=True)
+                    if growth.is_needed:
+                        self._schedule(call, growth, partial(self._range, call, request, timing))
+                        return
                 identity = self._authorization.check_read(call, request.key, range_end)
             store = self._replica.store
             answer = store.small_range(request) if isinstance(request, SmallRange) else store.range(request)
@@ -310,6 +316,12 @@ class KvService:
         check_range_stream(request)
         if not request.serializable:
             await read_index(self._replica)
+        while self._auth.is_enabled and is_empty(request.key, request.range_end):
+            identity = self._authorization.identify(stream)
+            growth = TreeGrowth(self._auth, identity, request.key, request.range_end, reads=True)
+            if not growth.is_needed:
+                break
+            await self._scheduler.finish(growth, self._replica.store)
         identity = self._authorization.check_read(stream, request.key, request.range_end)
         store = self._replica.store
         messages = store.range_stream(request, header=self._headers.current(), bytes_max=self._chunk_bytes)

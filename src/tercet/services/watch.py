@@ -15,12 +15,14 @@ from collections.abc import Callable
 from typing import Final
 
 from tercet import errors
+from tercet.auth import is_empty
 from tercet.errors import Code, CorruptRecord, RequestError, StatusError
 from tercet.intake import intake_of_running_loop
 from tercet.mvcc import NO_DELETE, NO_PUT, PREV_KV, Batch, Budget, Watch, WatchHub, WatchRefused
 from tercet.mvcc.work import TURN_WORK
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import paste_field, varint
+from tercet.replica.empty_ranges import TreeGrowth
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, ServerStream, bidi_stream, unmarshal_streamed
 from tercet.services.authorization import Authorization
@@ -118,8 +120,12 @@ class WatchService:
             raise WatchRefused(f"etcdserver: a watch with more than {_FILTERS_MAX} filters")
         authorization = self._authorization
         if authorization.auth.is_enabled:
+            key, range_end = create.key or b"\0", create.range_end
             try:
-                authorization.auth.check_read(authorization.identify(call), create.key or b"\0", create.range_end)
+                identity = authorization.identify(call)
+                if is_empty(key, range_end) and TreeGrowth(authorization.auth, identity, key, range_end, reads=True).is_needed:
+                    raise errors.PERMISSION_DENIED  # the watch would be refused anyway
+                authorization.auth.check_read(identity, key, range_end)
             except RequestError as refusal:
                 raise WatchRefused(_as_grpc_go(errors.strip_traceback(refusal))) from None
 

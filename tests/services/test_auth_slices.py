@@ -1,0 +1,111 @@
+"""Users and roles in great numbers: what is checked, listed and deleted takes slices, and gives what it gives for few."""
+
+from __future__ import annotations
+
+from tercet import errors
+from tercet.auth import AuthStore
+from tercet.errors import RequestError
+from tercet.mvcc import Apply, Budget
+from tercet.proto import auth_pb2, rpc_pb2
+from tercet.replica.requests import AppliedRequest
+from tests.services.users import READWRITE, Delete, Range, Txn, Users, op, with_users
+
+MANY = 2000
+EMPTY = (b"k%05d" % (MANY - 1), b"k00000")  # a range without keys: its end is before its key
+
+
+def grant_many(auth: AuthStore, role: str) -> None:
+    """Every second one for a key, the others for a range: what hides what depends on the form of etcd's tree."""
+    permissions = [
+        auth_pb2.Permission(permType=READWRITE, key=b"k%05d" % number, range_end=b"" if number % 2 else b"k%05dx" % number)
+        for number in range(MANY)
+    ]
+    auth.put_role(auth_pb2.Role(name=role.encode(), keyPermission=permissions))
+    auth.raise_revision()
+
+
+def slices_of(apply: bytes | Apply, work: int) -> tuple[int, RequestError | None]:
+    """How many slices of this much work it takes, and what it raises."""
+    assert isinstance(apply, Apply)
+    apply.is_awaited = True
+    slices = 1
+    try:
+        while apply.step(Budget(work)):
+            slices += 1
+    except RequestError as error:
+        return slices, error
+    return slices, None
+
+
+async def add_ann(users: Users) -> None:
+    await users.add("ann")
+    grant_many(users.member.replica.auth, "ann")
+    await users.log_in("ann")
+
+
+def test_a_range_without_keys_is_checked_in_slices_of_its_own() -> None:
+    async def test(users: Users) -> None:
+        await add_ann(users)
+        member = users.member
+        auth = member.replica.auth
+        before = member.scheduler.slices
+        read = await users.outcome("KV/Range", Range(key=EMPTY[0], range_end=EMPTY[1]), "ann")
+        assert member.scheduler.slices - before >= 3 * MANY // 500
+        is_covered = auth._permissions["ann"].readable.covers(*EMPTY)
+        assert read == ("" if is_covered else errors.PERMISSION_DENIED.message)
+
+    with_users(test)
+
+
+def test_a_write_of_a_range_without_keys_is_checked_in_slices_when_it_is_applied() -> None:
+    async def test(users: Users) -> None:
+        await add_ann(users)
+        member = users.member
+        auth, handlers = member.replica.auth, member.replica.state_machine.handlers
+        delete = Delete(key=EMPTY[0], range_end=EMPTY[1], prev_kv=True)
+        txn = Txn(success=[op(delete)])
+        for field, message in (("delete_range", delete), ("txn", txn)):
+            auth.raise_revision()  # what was made before is forgotten
+            request = AppliedRequest(field, message, auth.identity_of("ann"))
+            slices, error = slices_of(handlers[field](request), 500)
+            assert slices >= 3 * MANY // 500
+            is_covered = auth._permissions["ann"].writable.covers(*EMPTY)
+            assert error is (None if is_covered else errors.PERMISSION_DENIED)
+
+    with_users(test)
+
+
+def test_many_and_large_names_are_listed_in_order() -> None:
+    async def test(users: Users) -> None:
+        auth = users.member.replica.auth
+        names = {"root", *(f"u{number}" for number in range(1000)), *(letter * 20_000 for letter in "abc")}
+        for name in names - {"root"}:
+            auth.put_user(auth_pb2.User(name=name.encode()))
+            auth.put_role(auth_pb2.Role(name=name.encode()))
+        before = users.member.scheduler.slices
+        answer = await users.auth("UserList")
+        assert list(answer.users) == sorted(names)
+        assert answer.header.member_id
+        assert users.member.scheduler.slices - before > 1
+        assert list((await users.auth("RoleList")).roles) == sorted(names)
+
+    with_users(test)
+
+
+def test_a_role_is_removed_from_many_users_in_slices() -> None:
+    async def test(users: Users) -> None:
+        member = users.member
+        auth = member.replica.auth
+        auth.put_role(auth_pb2.Role(name=b"reader"))
+        for number in range(1000):
+            auth.put_user(auth_pb2.User(name=b"u%d" % number, roles=["other", "reader"]))
+        request = AppliedRequest("auth_role_delete", rpc_pb2.AuthRoleDeleteRequest(role="reader"), auth.identity_of("root"))
+        slices, error = slices_of(member.replica.state_machine.handlers["auth_role_delete"](request), 500)
+        assert error is None
+        assert slices > 1
+        assert {tuple(user.roles) for name, user in auth.users.items() if name.startswith("u")} == {("other",)}
+        restarted = AuthStore(member.replica.state_machine.backend)
+        assert restarted.users == auth.users
+        assert restarted.user_names.all() == auth.user_names.all()
+
+    with_users(test)
