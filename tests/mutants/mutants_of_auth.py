@@ -70,8 +70,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "txn_comparisons_not_checked",
         "replica/txn_permissions.py",
-        "                self._auth.check_read(self._identity, compare.key, compare.range_end)\n",
-        "                pass\n",
+        "            self._auth.check_read(self._identity, item.key, item.range_end)\n            return\n",
+        "            return\n",
         "a user learns of keys that it may not read, by comparisons",
     ),
     Mutant(
