@@ -259,6 +259,21 @@ def test_records_taken_many_at_a_time_are_all_there_in_order() -> None:
     assert [int.from_bytes(record, "big") for record in taken] == list(range(25_000))
 
 
+def test_records_are_freed_as_they_are_taken_and_the_rest_in_slices() -> None:
+    """To free a million at once would take a long turn."""
+    runs = SortedRuns()
+    for number in range(100_000):
+        runs.add(sortable_int(number * 7919 % 100_000, descending=False))
+    for _ in range(400):
+        runs.next_many(100)
+    slices = 1
+    while runs.discard(budget := Budget(500)):
+        slices += 1
+        assert budget.left > -500
+    assert 2 <= slices <= 60_000 // 16 // 500 + 2
+    assert not runs.discard(Budget(1))
+
+
 def test_a_large_answer_has_few_parts() -> None:
     """To send two parts for each of a million keys would take a long turn."""
     store = Store(DictBackend())

@@ -144,6 +144,9 @@ class RangeRead(Answer):
     def unpin(self) -> None:
         self.txn.unpin()
 
+    def discard(self, budget: Budget) -> bool:
+        return self._runs is not None and self._runs.discard(budget)
+
     # Scan.
 
     def _scan(self, budget: Budget) -> None:

@@ -94,6 +94,10 @@ class TxnAnswer(Answer):
     def unpin(self) -> None:
         self._oldest.unpin()
 
+    def discard(self, budget: Budget) -> bool:
+        read = None if self._result is None else self._result.read
+        return read is not None and read.discard(budget)
+
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`."""
         frames = self._frames

@@ -54,6 +54,10 @@ class Steps:
 
     def unpin(self) -> None: ...
 
+    def discard(self, budget: Budget) -> bool:
+        """Free some of what it holds, after it was given up. Returns whether there is more that takes long to free."""
+        return False
+
 
 class Answer(Steps):
     """A response in the making, read at one revision.

@@ -85,6 +85,9 @@ class LeaseIds(Answer):
     def size_bytes(self) -> int:
         return self._ids.size_bytes
 
+    def discard(self, budget: Budget) -> bool:
+        return self._ids.discard(budget)
+
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`."""
         while self._leases:

@@ -146,9 +146,15 @@ class Scheduler:
             raise
 
     def cancel(self, job: Job) -> None:
-        """Drop a job: nobody waits for it. `then` is not called. Without effect on one that is done."""
-        if not job.is_over:  # it stays in its queue: a search among thousands, for thousands that end together, is long
+        """Drop a job: nobody waits for it. `then` is not called. Without effect on one that is done.
+
+        It stays in its queue, since a search among thousands, for thousands that end together, is long. There its steps are
+        freed in later turns.
+        """
+        if not job.is_over:
+            steps = job.steps
             self._end(job)
+            job.steps = steps
 
     def close(self) -> None:
         """Drop all jobs."""
@@ -169,11 +175,21 @@ class Scheduler:
         while self._jobs and self._left > 0:
             job = self._jobs.popleft()
             if job.is_over:
-                self._left -= VISIT
+                self._discard(job)
             elif job.is_backlogged is None or not job.is_backlogged() or not self._hold(job):
                 self._run_slice(job)
         if self._jobs:
             self._schedule()
+
+    def _discard(self, job: Job) -> None:
+        """Free what a cancelled job holds, or some of it."""
+        budget = self._budget
+        budget.left = allowed = min(SLICE_WORK, self._left)
+        if job.steps.discard(budget):
+            self._jobs.append(job)
+        else:
+            job.steps = _NOTHING
+        self._left -= VISIT + allowed - budget.left
 
     def _hold(self, job: Job) -> bool:
         """Hold the job back for a moment; False if it has been held back long enough."""
@@ -209,6 +225,7 @@ class Scheduler:
             error = caught
         self._left -= max(1, allowed - budget.left)
         if job.is_over:  # cancelled by its own step
+            self._jobs.append(job)
             return
         if more:
             self._count(job)
