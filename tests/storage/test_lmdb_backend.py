@@ -298,6 +298,26 @@ def test_all_applied_entries_are_durable_after_close(tmp_path: Path) -> None:
     run(test)
 
 
+def test_what_waits_for_the_last_commit_is_not_called_after_close(tmp_path: Path) -> None:
+    """A member that was stopped right after a compaction, whose hash needs a view, reported a failure of its database."""
+
+    async def test() -> None:
+        failures: list[Exception] = []
+        called: list[object] = []
+        backend = make(tmp_path, on_failure=failures.append)
+        backend.put(Bucket.KEY, b"k", b"v")
+        backend.applied(9, 4)
+        backend.view(called.append)
+        backend.commit(lambda: called.append(None))
+        backend.close()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not failures
+        assert not called
+
+    run(test)
+
+
 def test_close_does_not_commit_a_partly_applied_entry(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path)

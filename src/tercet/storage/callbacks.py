@@ -2,6 +2,9 @@
 
 A callback runs after the commit it waits for, when no caller is left to handle its exception. Such an exception therefore fails
 the backend, as an error of the disk does: the member must not go on without what should have followed the commit.
+
+The last commit is made when the backend is closed. What waits for it in the loop is not called any more: the member has
+stopped, and there is no database to open a view of.
 """
 
 from __future__ import annotations
@@ -22,6 +25,11 @@ class Callbacks:
         self.failure: Exception | None = None
         self._loop = loop
         self._on_failure = on_failure
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Call nothing from now on that the loop has not called yet."""
+        self._is_closed = True
 
     def raise_failure(self) -> None:
         """Raise the first error, if there was one."""
@@ -36,6 +44,8 @@ class Callbacks:
                 self._loop.call_soon(self.call, callback)
 
     def call(self, callback: Callback) -> None:
+        if self._is_closed:
+            return
         try:
             callback()
         except Exception as error:

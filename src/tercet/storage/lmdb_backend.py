@@ -166,6 +166,7 @@ class LmdbBackend(BufferedFile):
         try:
             self._commits.close()  # first: the commit in progress may be to a defragmented copy
         finally:
+            self._callbacks.close()
             self._defragmenter.close()
             self._views.close()
             super().close()
