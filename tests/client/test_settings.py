@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import traceback
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tercet import AsyncClient, ConfigurationError, Retry, TLSFiles
+from tercet import AsyncClient, ConfigurationError, InvalidArgument, Retry, Timeout, TLSFiles
 from tercet.client.settings import options_of_environment, options_of_url
 
 
@@ -78,3 +82,51 @@ def test_srv_records_without_dnspython_are_refused_with_the_extra_to_install(mon
     monkeypatch.setattr("tercet.client.settings.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"dnspython: pip install 'tercet-client\[srv\]'"):
         AsyncClient(discovery_srv="example.com")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"retry": "off"}, "retry is one of Retry.OFF"),
+        ({"tls": "ca.pem"}, "tls is TLSFiles"),
+        ({"password": "p"}, "a password needs a user"),
+        ({"on_event": 5}, "on_event is a function"),
+        ({"timeout": "5"}, "timeout is a number of seconds above 0, not '5'"),
+        ({"dial_timeout": 0}, "dial_timeout is a number"),
+        ({"sync_interval": -1}, "sync_interval is a number"),
+        ({"endpoints": "a:99999"}, "does not have the form host:port"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_at_once(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text) as refused:
+        AsyncClient(**options)
+    assert "\n\n" not in "".join(traceback.format_exception(refused.value))  # one exception, not a chain
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_client_that_was_not_made_is_not_unclosed() -> None:
+    with pytest.raises(TypeError, match="keys and values are bytes or str, not int"):
+        AsyncClient(namespace=5)  # type: ignore[arg-type]
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "text"),
+    [
+        (lambda client: client.txn(then=["x"]), InvalidArgument, "hold operations"),
+        (lambda client: client.get_prefix("a", sort_by="name"), InvalidArgument, "sort_by is one of key"),
+        (lambda client: client.put("a", "b", lease="x"), TypeError, "a lease is a number"),
+        (lambda client: client.get("a", retry="off"), TypeError, "retry is one of Retry.OFF"),
+        (lambda client: client.get("a", timeout=0.2), Timeout, "127.0.0.1:1: Connection refused"),
+    ],
+)
+def test_a_call_that_fails_shows_one_exception(
+    call: Callable[[AsyncClient], Awaitable[object]], kind: type[Exception], text: str
+) -> None:
+    async def test() -> None:
+        async with AsyncClient("127.0.0.1:1", retry=Retry.OFF) as client:
+            with pytest.raises(kind, match=text) as failed:
+                await call(client)
+            assert "\n\n" not in "".join(traceback.format_exception(failed.value))
+
+    asyncio.run(test())

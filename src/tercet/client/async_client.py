@@ -28,7 +28,7 @@ from tercet.client.long_streams import LongStreams
 from tercet.client.maintenance_calls import MaintenanceCalls
 from tercet.client.recipes.calls import RecipeCalls
 from tercet.client.retry import Retry
-from tercet.client.settings import options_of_environment, options_of_url, srv_domain
+from tercet.client.settings import check_options, check_seconds, options_of_environment, options_of_url, srv_domain
 from tercet.client.tls import TLSFiles
 from tercet.errors import ConfigError
 
@@ -73,8 +73,8 @@ class AsyncClient(RecipeCalls):
         on_event: OnEvent | None = None,
     ) -> None:
         self._is_open = False
-        if token and user:
-            raise ConfigurationError("a token and a user exclude each other: give one of them")
+        check_options(tls=tls, user=user, password=password, token=token, retry=retry, on_event=on_event)
+        check_seconds(timeout=timeout, dial_timeout=dial_timeout, sync_interval=sync_interval)
         limits = Limits(
             dial_timeout_seconds=dial_timeout, request_bytes_max=request_bytes_max, response_bytes_max=response_bytes_max
         )
@@ -93,11 +93,11 @@ class AsyncClient(RecipeCalls):
                 balance=balance,
             )
         except ConfigError as error:
-            raise ConfigurationError(str(error)) from error
+            raise ConfigurationError(str(error)) from None
         self._streams = LongStreams(self._channel)
         self._is_view = False
-        self._is_open = True
         self._begin(Invoker(self._channel, retry), KeySpace().inside(namespace))
+        self._is_open = True
 
     def _begin(self, invoker: Invoker, keys: KeySpace) -> None:
         self._invoker = invoker
@@ -118,6 +118,10 @@ class AsyncClient(RecipeCalls):
         ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY. `options` are arguments of the constructor. Raises ConfigurationError.
         """
         return cls(**{**options_of_environment(os.environ), **options})
+
+    def __repr__(self) -> str:
+        inside = f", namespace {self._keys.namespace!r}" if self._keys.namespace else ""
+        return f"<{type(self).__name__} of {', '.join(self.endpoints)}{inside}>"
 
     async def __aenter__(self) -> Self:
         return self

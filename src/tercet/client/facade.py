@@ -31,6 +31,9 @@ class Facade(Generic[InnerT]):
         made._bound_thread = thread
         return made
 
+    def __repr__(self) -> str:
+        return repr(self._inner).replace(type(self._inner).__name__, type(self).__name__, 1)
+
     @property
     def _thread(self) -> LoopThread:
         return self._bound_thread or loop_thread()

@@ -41,6 +41,8 @@ class Invoker:
         is_read: the request changes nothing, and may be repeated; None: as its method says. attempts: when to repeat it,
         instead of `retry`.
         """
+        if retry is not None and not isinstance(retry, Retry):
+            raise TypeError(f"retry is one of {', '.join(map(str, Retry))}, not {retry!r}")
         if is_read is None:
             is_read = method.is_idempotent
         if attempts is None:
@@ -49,8 +51,8 @@ class Invoker:
             return await self.channel.call(method, request, timeout=seconds(timeout), wait=wait, attempts=attempts)
         except StatusError as error:
             if attempts.is_unknown and not is_read:
-                raise Indeterminate(error.message, error.code, request) from error
-            raise failure(error) from error
+                raise Indeterminate(error.message, error.code, request) from None  # it says all that the other knew
+            raise failure(error) from None
 
 
 def seconds(timeout: Seconds) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Literal, cast
 
 from tercet.client import methods
-from tercet.client.errors import Compacted, LockLost
+from tercet.client.errors import Compacted, InvalidArgument, LockLost
 from tercet.client.grouped import Grouped
 from tercet.client.invoker import Invoker, Seconds
 from tercet.client.key_space import KeySpace, Text, to_bytes
@@ -201,11 +201,13 @@ class KVCalls(Operations):
     ) -> Txn:
         """Run `then` if all compares of `when` hold, else `else_`; as one revision.
 
-        guard: a lock. If it is not held any more, nothing is changed, and LockLost is raised.
+        guard: a lock. If it is not held, nothing is changed, and LockLost is raised.
         """
         whole = self.txn_op(when, then, else_)
         if guard is None:
             request = whole.raw.request_txn
+        elif not getattr(guard, "is_held", True):
+            raise LockLost("the lock that guards the transaction is not held", Code.FAILED_PRECONDITION)
         else:
             request = txn_request([self.create_revision(guard.key) == guard.token], [whole], [])
         answer = await self._invoker.call(methods.TXN, request, timeout=timeout, retry=retry, is_read=whole.is_read)
@@ -262,6 +264,8 @@ class KVCalls(Operations):
 def _range_request(
     limit: int, revision: int, sort_by: SortBy, descending: bool, serializable: bool, keys_only: bool
 ) -> rpc_pb2.RangeRequest:
+    if sort_by not in _SORT_TARGETS:
+        raise InvalidArgument(f"sort_by is one of {', '.join(_SORT_TARGETS)}, not {sort_by}", Code.INVALID_ARGUMENT)
     order = rpc_pb2.RangeRequest.NONE
     if descending:
         order = rpc_pb2.RangeRequest.DESCEND

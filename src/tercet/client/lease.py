@@ -45,12 +45,20 @@ class Lease:
         self._callbacks: list[Callable[[], object]] = []
         self._block: CancelWhenLost | None = None
 
+    def __repr__(self) -> str:
+        state = "lost" if self.is_lost else "started" if self._is_started else "not started"
+        return f"<Lease {self.id:x} of {self.ttl_seconds} s, {state}>"
+
     async def start(self) -> Self:
         """Grant the lease and keep it alive until `revoke` or `forget`. Raises LeaseExists for a given ID, TercetError."""
         if self._is_started:
             raise RuntimeError("a lease can be started once")
         sent_at = self._keeper.clock()
-        granted = await self._grant()
+        try:
+            granted = await self._grant()
+        except asyncio.CancelledError:
+            self._keeper.revoke_later(self._revoke_unanswered())
+            raise
         self._is_started = True
         self.ttl_seconds = granted.granted_ttl_seconds
         self._keeper.keep(self.id, ttl_seconds=self.ttl_seconds, sent_at=sent_at, on_lost=self._lose)
@@ -87,7 +95,10 @@ class Lease:
         await self._lost.wait()
 
     def on_lost(self, callback: Callable[[], object]) -> None:
-        """Call `callback` in the event loop when the lease is lost; at once if it is."""
+        """Call `callback` in the event loop when the lease is lost; at once if it is. It must not block.
+
+        What it raises is logged.
+        """
         if self.is_lost:
             callback()
         else:
@@ -119,7 +130,10 @@ class Lease:
         self._lost.set()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # the others must hear of it, and the other leases of the client be renewed
+                logger.exception("a callback of lease %x has failed: it was called since the lease is lost", self.id)
 
     def discard_callback(self, callback: Callable[[], object]) -> None:
         with contextlib.suppress(ValueError):
@@ -140,6 +154,13 @@ class Lease:
                 if not self._is_own_id or attempt == _GRANT_ATTEMPTS_MAX - 1:
                     raise
         raise Unavailable("the lease was not granted", Code.UNAVAILABLE)
+
+    async def _revoke_unanswered(self) -> None:
+        """After a grant without an answer, which may have been made."""
+        try:
+            await self._calls.revoke_lease(self.id)
+        except TercetError as error:
+            logger.debug("lease %x is left to expire if it was granted: %s", self.id, error)
 
     async def _revoke_at_exit(self) -> None:
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from tercet.client import methods
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 1.0
 _TICK_SECONDS_MAX = 60.0
+_LAST_SECONDS = 0.2
+"""That `close` waits for requests to revoke what was granted to nobody."""
 
 
 def lease_clock() -> float:
@@ -50,6 +52,7 @@ class LeaseKeeper:
         self._stream: Stream | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._revoking: set[asyncio.Task[None]] = set()
 
     def keep(self, lease_id: int, *, ttl_seconds: int, sent_at: float, on_lost: Callable[[], object]) -> None:
         """Keep a lease alive that a request sent at `sent_at` (on `clock`) granted. `on_lost` is called at most once."""
@@ -66,6 +69,12 @@ class LeaseKeeper:
         if not self._schedule:
             self._stop()
 
+    def revoke_later(self, request: Coroutine[None, None, None]) -> None:
+        """Make a request that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(request)
+        self._revoking.add(task)
+        task.add_done_callback(self._revoking.discard)
+
     def remaining_seconds(self, lease_id: int) -> float:
         """Until the lease counts as lost unless it is renewed; 0 if it is not kept alive."""
         return self._schedule.remaining_seconds(lease_id, self.clock())
@@ -78,6 +87,12 @@ class LeaseKeeper:
             self._lose(lease_id)
         if pump is not None:
             await asyncio.wait((pump,))
+        if self._revoking:
+            _, late = await asyncio.wait(self._revoking, timeout=_LAST_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
 
     def _stop(self) -> None:
         if self._timer is not None:

@@ -117,7 +117,7 @@ class MaintenanceCalls:
         try:
             return await save_snapshot(pieces, os.fspath(path))
         except StatusError as error:
-            raise failure(error) from error
+            raise failure(error) from None
 
 
 def _alarms(answer: rpc_pb2.AlarmResponse) -> tuple[Alarm, ...]:

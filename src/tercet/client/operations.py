@@ -31,11 +31,18 @@ LeaseRef = int | HasLeaseId
 
 
 def lease_id(lease: LeaseRef) -> int:
-    return lease if isinstance(lease, int) else lease.id
+    if isinstance(lease, int):
+        return lease
+    if not hasattr(lease, "id"):
+        raise TypeError(f"a lease is a number or has an id, not {type(lease).__name__}")
+    return lease.id
 
 
 class Guard(Protocol):
-    """A lock that is held: `key` as its client sees it, and the fencing token, which is the key's create_revision."""
+    """A lock that is held: `key` as its client sees it, and the fencing token, which is the key's create_revision.
+
+    A guard with `is_held`, as the recipes have it, is asked first.
+    """
 
     @property
     def key(self) -> bytes: ...
@@ -173,17 +180,19 @@ class Operations:
         self, when: Iterable[Compare] = (), then: Iterable[Operation] = (), else_: Iterable[Operation] = ()
     ) -> Operation:
         then, else_ = tuple(then), tuple(else_)
-        is_read = all(one.is_read for one in (*then, *else_))
-        return Operation(rpc_pb2.RequestOp(request_txn=txn_request(when, then, else_)), is_read)
+        request = txn_request(when, then, else_)
+        return Operation(rpc_pb2.RequestOp(request_txn=request), all(one.is_read for one in (*then, *else_)))
 
     def _compared(self, key: Text, prefix: bool) -> tuple[bytes, bytes]:
         return self._keys.prefix(key) if prefix else (self._keys.key(key), b"")
 
 
 def txn_request(when: Iterable[Compare], then: Iterable[Operation], else_: Iterable[Operation]) -> rpc_pb2.TxnRequest:
-    compares = tuple(when)
+    compares, success, failure = tuple(when), tuple(then), tuple(else_)
     if not all(isinstance(one, Compare) for one in compares):
         raise InvalidArgument("`when` holds compares such as client.value(key) == b'1'", Code.INVALID_ARGUMENT)
+    if not all(isinstance(one, Operation) for one in (*success, *failure)):
+        raise InvalidArgument("`then` and `else_` hold operations such as client.put_op(key, b'1')", Code.INVALID_ARGUMENT)
     return rpc_pb2.TxnRequest(
-        compare=[one.raw for one in compares], success=[one.raw for one in then], failure=[one.raw for one in else_]
+        compare=[one.raw for one in compares], success=[one.raw for one in success], failure=[one.raw for one in failure]
     )

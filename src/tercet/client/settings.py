@@ -1,4 +1,4 @@
-"""A client's arguments from a URL, or from etcdctl's environment variables.
+"""A client's arguments: checked, read from a URL, or from etcdctl's environment variables.
 
 etcd://user:password@a:2379,b:2379/namespace?timeout=5&retry=off
 etcds://a:2379?cacert=/etc/ca.pem&cert=/etc/client.pem&key=/etc/client.key
@@ -8,6 +8,7 @@ etcd+srv://user:password@example.com/namespace
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -44,6 +45,27 @@ def options_of_url(url: str) -> dict[str, Any]:
     return options | {"endpoints": [_SCHEMES[scheme] + _with_port(host) for host in hosts.split(",")]}
 
 
+def check_options(*, tls: object, user: str, password: str, token: str, retry: object, on_event: object) -> None:
+    """Raises ConfigurationError."""
+    if token and user:
+        raise ConfigurationError("a token and a user exclude each other: give one of them")
+    if password and not user:
+        raise ConfigurationError("a password needs a user")
+    if tls is not None and not isinstance(tls, TLSFiles | ssl.SSLContext):
+        raise ConfigurationError(f"tls is TLSFiles(...) or an ssl.SSLContext, not {tls!r}")
+    if not isinstance(retry, Retry):
+        raise ConfigurationError(f"retry is one of {', '.join(map(str, Retry))}, not {retry!r}")
+    if on_event is not None and not callable(on_event):
+        raise ConfigurationError(f"on_event is a function, not {on_event!r}")
+
+
+def check_seconds(**options: object) -> None:
+    """None is allowed: what it means is said where it is used. Raises ConfigurationError."""
+    for name, value in options.items():
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise ConfigurationError(f"{name} is a number of seconds above 0, not {value!r}")
+
+
 def srv_domain(domain: str, name: str) -> SrvDomain:
     """Raises ConfigurationError if DNS cannot be asked for SRV records, which the standard library cannot do."""
     if find_spec("dns") is None:
@@ -66,7 +88,7 @@ def _options_of_query(query: str) -> dict[str, Any]:
         if "retry" in given:
             options["retry"] = Retry(given.pop("retry"))
     except ValueError as error:
-        raise ConfigurationError(f"option of the URL: {error}") from error
+        raise ConfigurationError(f"option of the URL: {error}") from None
     if given:
         raise ConfigurationError(f"the URL has unknown options: {', '.join(given)}")
     return options

@@ -49,6 +49,11 @@ class Watcher:
         self._batches: deque[WatchBatch] = deque()
         self._is_closed = False
 
+    def __repr__(self) -> str:
+        bounds = [key for key in (self._request.key, self._request.range_end) if key]
+        state = "closed" if self._is_closed else "open" if self._watch else "not started"
+        return f"<Watcher {' to '.join(map(repr, bounds))}, {state}>"
+
     async def __aenter__(self) -> Self:
         """Return when the server has created the watch."""
         await self._started().created()

@@ -10,11 +10,12 @@ Source: etcd client/v3/experimental/recipes/{barrier,double_barrier}.go, whose k
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from tercet.client.core_calls import CoreCalls
-from tercet.client.errors import AlreadyExists, FailedPrecondition
+from tercet.client.errors import AlreadyExists, FailedPrecondition, TercetError
 from tercet.client.key_space import Text, to_bytes
 from tercet.client.lease import Lease
 from tercet.client.recipes.rw_lock import create_unique
@@ -80,7 +81,8 @@ class DoubleBarrier:
                 await self._enter(lease)
         except BaseException:
             self._lease = self._own = None
-            await lease.revoke()
+            with suppress(TercetError):  # it expires
+                await lease.revoke()
             raise
 
     async def _enter(self, lease: Lease) -> None:
@@ -110,12 +112,13 @@ class DoubleBarrier:
         lease, own = self._lease, self._own
         if lease is None or own is None:
             return
+        self._lease = self._own = None
         try:
             async with lease.cancel_on_loss():
                 await self._leave(own)
         finally:
-            self._lease = self._own = None
-            await lease.revoke()
+            with suppress(TercetError):  # it expires
+                await lease.revoke()
 
     async def _leave(self, own: KV) -> None:
         """The first key waits for the last one to go, all others go and wait for the first."""

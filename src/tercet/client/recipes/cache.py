@@ -12,15 +12,18 @@ Source: etcd's cache package, whose reads can be linearizable likewise.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
 from tercet.client.core_calls import CoreCalls
 from tercet.client.key_space import Text, to_bytes
+from tercet.client.recipes.wait import end_task, wait_first
 from tercet.client.results import KV
 from tercet.client.watch_list import ListBatch
 
+logger = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 0.1
 
 
@@ -39,16 +42,19 @@ class Cache(Mapping[Text, KV]):
 
     async def __aenter__(self) -> Self:
         """Return when the copy is complete. Raises TercetError."""
-        self._task = asyncio.create_task(self._follow())
-        await self._reach(1)
+        task = self._task = asyncio.create_task(self._follow())
+        try:
+            await self._reach(1)
+        except BaseException:
+            await end_task(task)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+            await end_task(self._task)
 
     def __getitem__(self, key: Text) -> KV:
         return self._kvs[to_bytes(key)]
@@ -68,7 +74,10 @@ class Cache(Mapping[Text, KV]):
         return self._revision
 
     def on_change(self, callback: Callable[[ListBatch], object]) -> None:
-        """Call `callback` in the event loop after each batch of changes has been applied."""
+        """Call `callback` in the event loop after each batch of changes has been applied. It must not block.
+
+        What it raises is logged.
+        """
         self._callbacks.append(callback)
 
     async def changes(self) -> AsyncIterator[int]:
@@ -93,9 +102,7 @@ class Cache(Mapping[Text, KV]):
                 if task is not None and not task.cancelled():
                     task.result()
                 raise RuntimeError("the cache is closed")
-            waking = asyncio.ensure_future(self._changed.wait())
-            await asyncio.wait((waking, task), timeout=poll_seconds, return_when=asyncio.FIRST_COMPLETED)
-            waking.cancel()
+            await wait_first(self._changed, task, timeout=poll_seconds)
             if poll_seconds is not None and self._revision < revision:
                 await self._client.request_progress()
 
@@ -113,6 +120,9 @@ class Cache(Mapping[Text, KV]):
         if batch.events or batch.is_resync:
             self._changes += 1
             for callback in self._callbacks:
-                callback(batch)
+                try:
+                    callback(batch)
+                except Exception:  # the copy must be kept current all the same
+                    logger.exception("a callback of the cache of %r has failed", self._prefix)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from tercet.client.core_calls import CoreCalls
-from tercet.client.errors import TercetError
+from tercet.client.errors import LeaseLost, TercetError
 from tercet.client.key_space import Text, to_bytes
 from tercet.client.lease import CancelWhenLost, Lease
 from tercet.client.recipes.repeating import until_known
@@ -41,12 +41,19 @@ class HeldKey(ABC):
         self._key = b""
         self._token = 0
         self._is_held = False
+        self._is_taken = False
         self._block: CancelWhenLost | None = None
+
+    def __repr__(self) -> str:
+        state = "held" if self.is_held else "waiting" if self._is_taken else "not held"
+        return f"<{type(self).__name__} {self._name!r} {state}{f', token {self._token}' if self._token else ''}>"
 
     # For owners
 
     async def acquire(self, timeout: float | None = None) -> bool:
-        """Wait for the turn. Returns False after `timeout` seconds. Raises LeaseLost, TercetError."""
+        """Wait for the turn. Returns False after `timeout` seconds; 0: as `try_acquire`. Raises LeaseLost, TercetError."""
+        if timeout == 0:
+            return await self._acquire(None, can_wait=False)
         return await self._acquire(timeout, can_wait=True)
 
     async def try_acquire(self) -> bool:
@@ -66,8 +73,13 @@ class HeldKey(ABC):
     async def __aenter__(self) -> Self:
         await self.acquire()
         assert self._lease is not None
-        self._block = self._lease.cancel_on_loss()
-        await self._block.__aenter__()
+        block = self._lease.cancel_on_loss()
+        try:
+            await block.__aenter__()
+        except LeaseLost:
+            self._forget()
+            raise
+        self._block = block
         return self
 
     async def __aexit__(
@@ -120,16 +132,17 @@ class HeldKey(ABC):
         return kv
 
     async def _acquire(self, timeout: float | None, *, can_wait: bool) -> bool:
-        if self._lease is not None:
+        if self._is_taken:
             raise RuntimeError(f"{self._name!r} is held or waited for already by this object")
-        lease = self._given_lease or await self._client.lease(self._ttl_seconds).start()
-        self._lease = lease
+        self._is_taken = True
         scope = asyncio.timeout(timeout)
         try:
-            async with lease.cancel_on_loss(), scope:
-                created = await until_known(lambda: self._create(lease))
-                self._key, self._token = created.key, created.create_revision
-                self._is_held = await until_known(lambda: self._wait_turn(can_wait=can_wait))
+            async with scope:
+                lease = self._lease = self._given_lease or await self._client.lease(self._ttl_seconds).start()
+                async with lease.cancel_on_loss():
+                    created = await until_known(lambda: self._create(lease))
+                    self._key, self._token = created.key, created.create_revision
+                    self._is_held = await until_known(lambda: self._wait_turn(can_wait=can_wait))
         except TimeoutError:
             await self._leave_quietly()
             if not scope.expired():
@@ -166,3 +179,4 @@ class HeldKey(ABC):
 
     def _forget(self) -> None:
         self._lease, self._key, self._token = None, b"", 0
+        self._is_taken = False

@@ -22,6 +22,7 @@ from tercet.client.key_space import Text, to_bytes
 from tercet.client.lease import Lease
 from tercet.client.recipes.lock import Lock
 from tercet.client.recipes.party import Party, PartyMember
+from tercet.client.recipes.wait import end_task, wait_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,13 @@ class Partitioner:
         assert self._observing is not None
         assert self._keeping is not None
         assert self._member is not None
-        self._observing.cancel()
-        await asyncio.wait((self._observing,))
-        await self._keeping.close()
-        await self._member.__aexit__(kind, error, trace)
+        try:  # each step also if the one before was cancelled: else the lease would be renewed, and the items kept
+            await end_task(self._observing)
+        finally:
+            try:
+                await self._keeping.close()
+            finally:
+                await self._member.__aexit__(kind, error, trace)
 
     def __aiter__(self) -> Self:
         return self
@@ -131,9 +135,7 @@ class _Keeping:
             if lost or owned != self._reported:
                 self._reported = owned
                 return Share(owned, lost)
-            waking = asyncio.ensure_future(self._wake.wait())
-            await asyncio.wait((waking, observing), return_when=asyncio.FIRST_COMPLETED)
-            waking.cancel()
+            await wait_first(self._wake, observing)
 
     async def give_up(self, lost: frozenset[bytes]) -> None:
         for item in lost:

@@ -66,8 +66,8 @@ class PartyMember:
         await self._lease.__aenter__()
         try:
             await self.set_value(self._value)
-        except BaseException:
-            await self._lease.revoke()
+        except BaseException as error:
+            await self._lease.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
 

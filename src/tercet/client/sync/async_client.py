@@ -96,6 +96,9 @@ class Client(SyncRecipeCalls):
         """
         return cls(**{**options_of_environment(os.environ), **options})
 
+    def __repr__(self) -> str:
+        return self._call(self._inner.__repr__)
+
     def __enter__(self) -> Self:
         self._run(self._inner.__aenter__())
         return self

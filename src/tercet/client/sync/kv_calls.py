@@ -181,7 +181,7 @@ class SyncKVCalls(SyncOperations):
     ) -> Txn:
         """Run `then` if all compares of `when` hold, else `else_`; as one revision.
 
-        guard: a lock. If it is not held any more, nothing is changed, and LockLost is raised.
+        guard: a lock. If it is not held, nothing is changed, and LockLost is raised.
         """
         return self._run(self._inner.txn(when, then, else_, guard=guard, timeout=timeout, retry=retry))
 

@@ -22,6 +22,9 @@ class SyncLease(Facade[Lease]):
     def ttl_seconds(self) -> int:
         return self._inner.ttl_seconds
 
+    def __repr__(self) -> str:
+        return self._call(self._inner.__repr__)
+
     def start(self) -> Self:
         """Grant the lease and keep it alive until `revoke` or `forget`. Raises LeaseExists for a given ID, TercetError."""
         self._run(self._inner.start())
@@ -49,7 +52,10 @@ class SyncLease(Facade[Lease]):
         self._run(self._inner.wait_lost())
 
     def on_lost(self, callback: Callable[[], object]) -> None:
-        """Call `callback` in the event loop when the lease is lost; at once if it is."""
+        """Call `callback` in the event loop when the lease is lost; at once if it is. It must not block.
+
+        What it raises is logged.
+        """
         self._call(self._inner.on_lost, callback)
 
     def info(self, *, keys: bool = False) -> LeaseInfo:

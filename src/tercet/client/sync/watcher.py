@@ -18,6 +18,9 @@ class SyncWatcher(Facade[Watcher]):
     restored from a backup. PermissionDenied, Unauthenticated, ClientClosed.
     """
 
+    def __repr__(self) -> str:
+        return self._call(self._inner.__repr__)
+
     def __enter__(self) -> Self:
         """Return when the server has created the watch."""
         self._run(self._inner.__aenter__())

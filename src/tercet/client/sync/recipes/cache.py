@@ -42,7 +42,10 @@ class SyncCache(Mapping[Text, KV], Facade[Cache]):
         return self._inner.revision
 
     def on_change(self, callback: Callable[[ListBatch], object]) -> None:
-        """Call `callback` in the event loop after each batch of changes has been applied."""
+        """Call `callback` in the event loop after each batch of changes has been applied. It must not block.
+
+        What it raises is logged.
+        """
         self._call(self._inner.on_change, callback)
 
     def changes(self) -> Items[int]:

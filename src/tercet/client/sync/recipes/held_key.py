@@ -13,8 +13,11 @@ from tercet.client.sync.lease import SyncLease
 class SyncHeldKey(Facade[HeldKey]):
     """Use it with `with`, which waits, or call `acquire` and `release`. It can be acquired again after a release."""
 
+    def __repr__(self) -> str:
+        return self._call(self._inner.__repr__)
+
     def acquire(self, timeout: float | None = None) -> bool:
-        """Wait for the turn. Returns False after `timeout` seconds. Raises LeaseLost, TercetError."""
+        """Wait for the turn. Returns False after `timeout` seconds; 0: as `try_acquire`. Raises LeaseLost, TercetError."""
         return self._run(self._inner.acquire(timeout))
 
     def try_acquire(self) -> bool:
