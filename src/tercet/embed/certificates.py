@@ -27,7 +27,7 @@ class Certificates:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="tercet-certificates-"))
-        self.close = weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)
+        self.close = weakref.finalize(self, _remove, self.directory, os.getpid())
         """Removes the files."""
         self._names = list(names)
         self._users = [_CLIENT]
@@ -85,3 +85,8 @@ class Certificates:
 
     def _path(self, name: str) -> str:
         return str(self.directory / name)
+
+
+def _remove(directory: Path, process_id: int) -> None:
+    if os.getpid() == process_id:  # a child process ends with the same finalizer
+        shutil.rmtree(directory, ignore_errors=True)

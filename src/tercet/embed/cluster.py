@@ -103,7 +103,9 @@ class Cluster(ClusterClients):
         return self
 
     def close(self) -> None:
-        """Stop all members at once, and release everything."""
+        """Stop all members at once, and release everything. In a child process after a fork: nothing, it is the parent's."""
+        if any(member.is_of_parent for member in self.members):
+            return
         for member in self.members:
             member.resume()
         stopping = [member.submit(member.server.stop()) for member in self.members if member.is_running]

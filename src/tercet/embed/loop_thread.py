@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -31,10 +32,16 @@ class LoopThread:
         self._loop: AdvancingLoop | None = None
         self._running: threading.Thread | None = None
         self._paused: SimpleQueue[Callable[[], object] | None] | None = None  # work to do in a pause; None ends it
+        self._process_id = os.getpid()
 
     @property
     def has_thread(self) -> bool:
         return self._loop is not None
+
+    @property
+    def is_of_parent(self) -> bool:
+        """Whether this is a child process of the one with the thread, after a fork."""
+        return self._process_id != os.getpid()
 
     def pause(self) -> Undo:
         """Stop everything that the member does, as SIGSTOP does; its connections stay open. Returns when it has stopped."""
@@ -84,7 +91,13 @@ class LoopThread:
         self.run(asyncio.sleep, 0)
 
     def submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
-        """Run a coroutine in the member's event loop; starts the thread if it does not run."""
+        """Run a coroutine in the member's event loop; starts the thread if it does not run.
+
+        Raises RuntimeError in a child process after a fork.
+        """
+        if self.is_of_parent:
+            work.close()
+            raise RuntimeError(f"{self.name} runs in the parent process only")
         if self._loop is None:
             self._begin_thread()
         return asyncio.run_coroutine_threadsafe(work, self.require_loop())

@@ -78,6 +78,7 @@ class ServerProcess:
             }
         )
         self.endpoints = [client_url]
+        self._owner_id = os.getpid()
         self.is_paused = False
         self._process: subprocess.Popen[bytes] | None = None
         self._readiness: ReadySocket | None = None
@@ -164,7 +165,9 @@ class ServerProcess:
             self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Stop the process, release its ports, and remove what it stored."""
+        """Stop the process, release its ports, and remove what it stored. In a child process after a fork: nothing."""
+        if os.getpid() != self._owner_id:
+            return
         self.stop()
         if self._readiness is not None:
             self._readiness.close()

@@ -51,7 +51,9 @@ class ThreadedMember(LoopThread):
         self.start()
 
     def close(self) -> None:
-        """Stop, end the thread and release the ports."""
+        """Stop, end the thread and release the ports. In a child process after a fork: nothing, it is the parent's."""
+        if self.is_of_parent:
+            return
         if self.has_thread:
             self.stop()
             self.end_thread()
