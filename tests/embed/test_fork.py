@@ -43,8 +43,7 @@ def test_a_child_leaves_the_servers_of_its_parent_alone() -> None:
     seconds = scaled(60)
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(int(seconds))],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=4 * seconds,
         check=False,
