@@ -15,6 +15,7 @@ import pytest
 
 import tercet
 from tercet import AsyncClient
+from tests.support.waiting import scaled
 
 if TYPE_CHECKING:
     from tests.support.etcd import Etcd
@@ -258,6 +259,36 @@ def test_a_client_that_is_forgotten_warns() -> None:
         gc.collect()
     said = [str(one.message) for one in caught if "client" in str(one.message)]
     assert said == ["unclosed client of 127.0.0.1:2379: use it in a `with` block, or close it"]
+
+
+@pytest.mark.parametrize("balance", ["preferred", "round-robin"])
+def test_a_closed_client_refuses_calls_and_connects_no_more(balance: Any) -> None:
+    connects: list[str] = []
+
+    async def test() -> None:
+        async with tercet.Server() as server:
+            client = AsyncClient(
+                server.endpoint, balance=balance, on_event=lambda name, _: connects.append(name) if "connect" in name else None
+            )
+            await client.put("a", "1")
+            dialing = AsyncClient("127.0.0.1:1", timeout=None)
+            waiting = asyncio.ensure_future(dialing.get("a"))
+            await asyncio.sleep(0)
+            await client.close()
+            await dialing.close()
+            connects.clear()
+            with pytest.raises(tercet.ClientClosed, match="the client is closed"):
+                await client.get("a")
+            with pytest.raises(tercet.ClientClosed, match="the client is closed"):
+                await client.lock("l").acquire()
+            with pytest.raises(tercet.ClientClosed, match="the client is closed"):
+                await anext(client.watch("a"))
+            with pytest.raises(tercet.ClientClosed, match="the client is closed"):
+                await waiting
+            await client.close()
+            assert not connects
+
+    asyncio.run(asyncio.wait_for(test(), scaled(60)))
 
 
 def test_importing_tercet_loads_nothing_else() -> None:

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from tercet.embed.server import Server
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.http1.messages import Headers, Response, plain
 from tercet.proto import rpc_pb2
-from tercet.rpc import Channel, UnaryCall, unary
+from tercet.rpc import Channel, UnaryCall, unary, unary_async
 from tercet.server.memory_storage import MemoryStorage
 from tests.support.ports import free_port
 from tests.support.waiting import scaled, until
@@ -72,6 +73,19 @@ def test_an_unknown_setting_is_refused_with_the_one_that_was_meant() -> None:
         Server(config={"quota_bytes": 1})
     with pytest.raises(ConfigError, match='invalid value "x" for flag -snapshot-count'):
         Server(config={"snapshot_count": "x"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"storage": "ram"}, "storage is memory or disk, not ram"),
+        ({"clock": "fake"}, "clock is real or manual, not fake"),
+        ({"storage": "disk"}, "storage='disk' needs data_dir"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_refused(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        Server(**arguments)
 
 
 def test_settings_reach_the_member() -> None:
@@ -184,6 +198,9 @@ def test_own_services_and_routes_are_served_beside_etcds() -> None:
     def echo(call: UnaryCall, message: bytes) -> None:
         call.reply(message + message)
 
+    async def later(call: UnaryCall, message: bytes) -> bytes:
+        return message + message
+
     async def hello(method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
         return plain(200, b"hello " + target)
 
@@ -192,13 +209,14 @@ def test_own_services_and_routes_are_served_beside_etcds() -> None:
         await channel.connect()
         try:
             assert await channel.unary("/demo.Echo/Twice", b"ab") == b"abab"
+            assert await channel.unary("/demo.Echo/Later", b"ab") == b"abab"
         finally:
             await channel.close()
         answer = await asyncio.to_thread(urllib.request.urlopen, f"{server.endpoint}/hello?x")
         assert answer.read() == b"hello /hello?x"
         await put(server, b"a")
 
-    run(scenario, services={"/demo.Echo/Twice": unary(echo)}, routes={"/hello": hello})
+    run(scenario, services={"/demo.Echo/Twice": unary(echo), "/demo.Echo/Later": unary_async(later)}, routes={"/hello": hello})
 
 
 def test_a_storage_failure_ends_the_member_and_is_reported() -> None:

@@ -64,6 +64,10 @@ class Limits:
             object.__setattr__(self, "dial_timeout_seconds", _DIAL_SECONDS_MAX)
 
 
+def _closed() -> StatusError:
+    return StatusError(Code.CANCELLED, "the client is closed")
+
+
 class Unreachable(StatusError):
     """No endpoint answered. Nothing was sent, so even a write may be retried. `reason`: why the last attempt failed."""
 
@@ -111,6 +115,7 @@ class Connector:
         self._quiet: QuietStreams | None = None
         self._retired: list[Connection] = []
         self._dialing = asyncio.Lock()
+        self._is_closed = False
         self._abandoned: list[Connection] = []
 
     @property
@@ -129,7 +134,10 @@ class Connector:
         return channel if channel is not None and channel.is_usable else None
 
     async def connected(self, deadline: float) -> Connection:
-        """An open channel, connected first if necessary. `deadline` is on the loop's clock. Raises Unreachable."""
+        """An open channel, connected first if necessary. `deadline` is on the loop's clock. Raises Unreachable.
+
+        Raises StatusError after `close`.
+        """
         channel = self.usable
         if channel is not None:
             return channel
@@ -138,7 +146,12 @@ class Connector:
                 self._retired.append(self._channel)  # the server has sent GOAWAY: calls in flight may still be answered
                 self._channel = None
             if self._channel is None:
-                self._channel = await self._dial_until(deadline)
+                channel = await self._dial_until(deadline)
+                if self._is_closed:  # while it was dialled
+                    self._stop_checks()
+                    await channel.close()
+                    raise _closed()
+                self._channel = channel
             return self._channel
 
     def call_begins(self) -> None:
@@ -202,6 +215,8 @@ class Connector:
             await self.drop(channel)
 
     async def close(self) -> None:
+        """Close the connections. Calls in flight fail, and so do later ones."""
+        self._is_closed = True
         channels = [*self._retired, *([self._channel] if self._channel else [])]
         self._channel, self._retired = None, []
         self._stop_checks()
@@ -225,6 +240,8 @@ class Connector:
         if self._domain is not None and self._endpoints[0].port == 0:
             await self._discover(self._domain, deadline)
         while True:
+            if self._is_closed:
+                raise _closed()
             failures: list[BaseException] = []
             tried: list[str] = []
             for _ in self._endpoints:

@@ -38,7 +38,7 @@ class NoLeader(Unavailable):
 
 
 class ClientClosed(TercetError, ConnectionError):
-    """The client was closed before the call ended."""
+    """The client was closed before the call ended, or before it began."""
 
 
 class ForkedError(ClientClosed):

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from tercet.client import AsyncClient
 from tercet.embed.addresses import Addresses, Port
@@ -86,6 +86,9 @@ class EmbeddedMember(MemberTime):
         faults: Faults | None = None,
     ) -> None:
         storage = storage or ("memory" if data_dir is None else "disk")
+        for option, value, choices in (("storage", storage, StorageKind), ("clock", clock, ClockKind)):
+            if value not in get_args(choices):
+                raise ConfigError(f"{option} is {' or '.join(get_args(choices))}, not {value}")
         if storage == "disk" and data_dir is None:
             raise ConfigError("storage='disk' needs data_dir")
         if storage == "memory" and data_dir is not None:
@@ -123,6 +126,10 @@ class EmbeddedMember(MemberTime):
             self.close()
             raise
         self.endpoints: list[str] = [url.text for url in self.config.advertise_client_urls]
+
+    def __repr__(self) -> str:
+        state = "running" if self.is_running else "not running"
+        return f"<{type(self).__name__} {self.name} at {', '.join(self.endpoints)}, {state}>"
 
     # --- start and stop
 

@@ -83,6 +83,10 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._readiness: ReadySocket | None = None
 
+    def __repr__(self) -> str:
+        state = "paused" if self.is_paused else f"pid {self.pid}" if self.is_running else "not running"
+        return f"<{type(self).__name__} {self.name} at {', '.join(self.endpoints)}, {state}>"
+
     # --- start and stop
 
     def start(self) -> Self:

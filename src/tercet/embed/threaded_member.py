@@ -19,6 +19,10 @@ class ThreadedMember(LoopThread):
         self.server = EmbeddedMember(**arguments)
         super().__init__(self.server.name)
 
+    def __repr__(self) -> str:
+        state = "paused" if self.is_paused else "running" if self.is_running else "not running"
+        return f"<{type(self).__name__} {self.name} at {', '.join(self.endpoints)}, {state}>"
+
     # --- start and stop
 
     def start(self) -> Self:

@@ -45,7 +45,7 @@ class HeldKey(ABC):
         self._block: CancelWhenLost | None = None
 
     def __repr__(self) -> str:
-        state = "held" if self.is_held else "waiting" if self._is_taken else "not held"
+        state = "held" if self.is_held else "lost" if self._is_held else "waiting" if self._is_taken else "not held"
         return f"<{type(self).__name__} {self._name!r} {state}{f', token {self._token}' if self._token else ''}>"
 
     # For owners
