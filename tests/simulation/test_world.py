@@ -199,7 +199,7 @@ def test_a_deadlock_is_an_error() -> None:
     async def scenario(world: World) -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises((Deadlock, TimeoutError)):
+    with pytest.raises(Deadlock, match="all tasks wait"):
         World(1, limit_seconds=10).run(scenario)
 
 
@@ -210,9 +210,17 @@ def test_a_run_ends_at_its_limit_of_virtual_time(limit: float) -> None:
             await asyncio.sleep(0.1)
 
     world = World(1, limit_seconds=limit)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=f"has not ended after {limit:g} virtual seconds"):
         world.run(scenario)
     assert limit <= world.now < limit + 1
+
+
+def test_a_decorator_without_parentheses_is_refused() -> None:
+    async def scenario(world: World) -> None:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="with parentheses"):
+        sim_test(scenario)  # type: ignore[arg-type]
 
 
 def test_what_would_leave_the_world_is_refused() -> None:

@@ -68,6 +68,22 @@ class Cluster(ClusterClients):
         token = str(settings["initial_cluster_token"])
         names = {member_id([port.url], token): name for name, port in ports.items()}
         self.members: list[ThreadedServer] = []
+        try:
+            self._add_members(ports, names, storage, directory, clock, settings, wrap_handlers)
+        except BaseException:  # a setting that cannot be used
+            self.close()
+            raise
+
+    def _add_members(
+        self,
+        ports: dict[str, Port],
+        names: dict[int, str],
+        storage: StorageKind,
+        directory: Path | None,
+        clock: ClockKind,
+        settings: dict[str, Setting],
+        wrap_handlers: Callable[[str, dict[str, Handler]], dict[str, Handler]] | None,
+    ) -> None:
         for name in ports:
             faults = Faults(
                 wrap_peers=partial(FaultyPeers, name, names, self.links),

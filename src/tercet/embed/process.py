@@ -59,29 +59,32 @@ class ServerProcess:
         keep_data: bool = False,
     ) -> None:
         self.name = name
+        self._owner_id = os.getpid()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._readiness: ReadySocket | None = None
+        self.is_paused = False
         self._program = list(program)
         self._keeps = keep_data or data_dir is not None
         self._addresses = Addresses(listen, members[name] if members else None, secure=is_secure(config or {}))
         self.directory = Path(data_dir) if data_dir is not None else Path(tempfile.mkdtemp(prefix="tercet-process-"))
         peer_url, client_url = self._addresses.peer_url, self._addresses.client_url
         cluster = {one: port.url for one, port in members.items()} if members else {name: peer_url}
-        self._flags = flags(
-            {
-                "name": name,
-                "data_dir": str(self.directory / "data"),
-                "listen_client_urls": client_url,
-                "advertise_client_urls": client_url,
-                "listen_peer_urls": peer_url,
-                "initial_advertise_peer_urls": peer_url,
-                "initial_cluster": ",".join(f"{one}={url}" for one, url in cluster.items()),
-                **(config or {}),
-            }
-        )
         self.endpoints = [client_url]
-        self._owner_id = os.getpid()
-        self.is_paused = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._readiness: ReadySocket | None = None
+        settings: dict[str, Setting] = {
+            "name": name,
+            "data_dir": str(self.directory / "data"),
+            "listen_client_urls": client_url,
+            "advertise_client_urls": client_url,
+            "listen_peer_urls": peer_url,
+            "initial_advertise_peer_urls": peer_url,
+            "initial_cluster": ",".join(f"{one}={url}" for one, url in cluster.items()),
+            **(config or {}),
+        }
+        try:
+            self._flags = flags(settings)
+        except BaseException:  # a setting that cannot be used
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         state = "paused" if self.is_paused else f"pid {self.pid}" if self.is_running else "not running"

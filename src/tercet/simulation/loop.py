@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import socket
 import threading
 from collections.abc import Callable
@@ -40,6 +41,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._steps_left = steps_max
         self._ready: Any
         self._scheduled: list[asyncio.TimerHandle]
+        self.limit_seconds = math.inf  # of virtual time; not a timer, which would hide a deadlock
         self.network = network
         network.loop, network.run_soon = self, self._ready.extend
 
@@ -66,6 +68,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not scheduled:
                 raise Deadlock("all tasks wait, and no timer or message is left that could wake one")
             self._now = max(self._now, scheduled[0].when() + _LATE_SECONDS)
+            if self._now > self.limit_seconds:
+                self._now = self.limit_seconds
+                raise TimeoutError(f"the scenario has not ended after {self.limit_seconds:g} virtual seconds")
         while scheduled and scheduled[0].when() <= self._now:
             timer = heapq.heappop(scheduled)
             timer._scheduled = False  # type: ignore[attr-defined]

@@ -65,6 +65,8 @@ def check_determinism(scenario: Scenario, seed: int, **options: Any) -> None:
 
 def sim_test(seeds: int | Iterable[int] = 100, **options: Any) -> Callable[[Scenario], Callable[[], None]]:
     """Run the decorated scenario with each seed. options: of World. TERCET_SIM_SEED in the environment replaces the seeds."""
+    if callable(seeds):
+        raise TypeError("write @sim_test() with parentheses")
 
     def decorate(scenario: Scenario) -> Callable[[], None]:
         def test() -> None:

@@ -15,6 +15,7 @@ sockets or clocks of their own, uvloop and grpcio among them, are not simulated.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from random import Random
@@ -103,8 +104,9 @@ class World:
         loop = self._loop
 
         async def main() -> Result:
-            async with asyncio.timeout(self._limit_seconds):
-                return await scenario(self)
+            return await scenario(self)
+
+        loop.limit_seconds = self._limit_seconds
 
         with deterministic(Random(self.random.getrandbits(64)), loop.time):
             try:
@@ -118,6 +120,7 @@ class World:
     def _close(self) -> None:
         """Cancel what still runs, and drop what does not end."""
         loop = self._loop
+        loop.limit_seconds = math.inf
         self.network.close()
         for host in self.network.hosts.values():
             host.is_paused = False

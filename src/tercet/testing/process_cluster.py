@@ -67,10 +67,14 @@ class ProcessCluster(ClusterClients):
         self.certificates = Certificates(list(ports)) if tls else None
         more: dict[str, Any] = {"program": [program]} if program else {}
         self.members: list[Member] = []
-        for name in ports:
-            own = self.certificates.settings(name) if self.certificates is not None else {}
-            settings = {"unsafe_no_fsync": True, **own, **config}
-            self.members.append(Member(name=name, members=ports, config=settings, keep_data=keep_data, **more))
+        try:
+            for name in ports:
+                own = self.certificates.settings(name) if self.certificates is not None else {}
+                settings = {"unsafe_no_fsync": True, **own, **config}
+                self.members.append(Member(name=name, members=ports, config=settings, keep_data=keep_data, **more))
+        except BaseException:  # a setting that cannot be used
+            self.close()
+            raise
 
     # --- state
 

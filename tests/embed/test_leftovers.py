@@ -1,13 +1,22 @@
-"""A child process that leaves the blocks of its parent's servers ends, and leaves them to the parent."""
+"""What servers leave: to a parent what is the parent's, after a fork, and nothing of one that could not be made."""
 
 from __future__ import annotations
 
+import gc
+import os
 import subprocess
 import sys
+import tempfile
 import textwrap
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import tercet
+from tercet.errors import ConfigError
+from tercet.testing import Cluster
+from tercet.testing.process_cluster import ProcessCluster
 from tests.support.waiting import scaled
 
 PROGRAM = textwrap.dedent("""
@@ -52,3 +61,25 @@ def test_a_child_leaves_the_servers_of_its_parent_alone() -> None:
         ["default runs in the parent process only", "3", "True True", "False False"],
         "",
     )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tercet.ServerProcess(config={"quota": 1}),
+        lambda: tercet.Server.start_in_thread(config={"quota": 1}),
+        lambda: tercet.Cluster(size=2, config={"quota": 1}),
+        lambda: Cluster(size=1, tls=True, config={"quota": 1}),
+        lambda: ProcessCluster(2, {"quota": 1}),
+    ],
+)
+def test_a_server_that_cannot_be_made_leaves_nothing(
+    make: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ConfigError, match="unknown setting 'quota'"):
+        make()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not list(tmp_path.iterdir())
