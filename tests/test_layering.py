@@ -305,3 +305,30 @@ def test_nothing_reads_the_cause_of_an_exception() -> None:
         if isinstance(node, ast.Attribute) and node.attr == "__cause__"
     ]
     assert not wrong
+
+
+def test_names_that_are_imported_on_first_use_have_types() -> None:
+    """A type checker takes what a package's `__getattr__` returns for an object, which cannot be called or subclassed."""
+    without: dict[str, set[str]] = {}
+    for path in modules():
+        if path.name != "__init__.py" or path.parent.name == "sim":  # whose two names are those of a package above it
+            continue
+        tree = ast.parse(path.read_text())
+        assigned = {
+            target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        is_lazy = "__getattr__" in assigned or any(getattr(node, "name", "") == "__getattr__" for node in tree.body)
+        if is_lazy:
+            typed = {
+                alias.asname or alias.name
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom)
+                for alias in node.names
+            }
+            without[str(path)] = set(ast.literal_eval(assigned["__all__"])) - typed
+    assert without
+    assert not any(without.values()), without

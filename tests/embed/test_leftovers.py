@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import tercet
+from tercet.embed.threaded import ThreadedServer
 from tercet.errors import ConfigError
 from tercet.testing import Cluster
 from tercet.testing.process_cluster import ProcessCluster
@@ -67,7 +68,7 @@ def test_a_child_leaves_the_servers_of_its_parent_alone() -> None:
     "make",
     [
         lambda: tercet.ServerProcess(config={"quota": 1}),
-        lambda: tercet.Server.start_in_thread(config={"quota": 1}),
+        lambda: ThreadedServer(config={"quota": 1}),
         lambda: tercet.Cluster(size=2, config={"quota": 1}),
         lambda: Cluster(size=1, tls=True, config={"quota": 1}),
         lambda: ProcessCluster(2, {"quota": 1}),

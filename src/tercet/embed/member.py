@@ -127,10 +127,6 @@ class EmbeddedMember(MemberTime):
             raise
         self.endpoints: list[str] = [url.text for url in self.config.advertise_client_urls]
 
-    def __repr__(self) -> str:
-        state = "running" if self.is_running else "not running"
-        return f"<{type(self).__name__} {self.name} at {', '.join(self.endpoints)}, {state}>"
-
     # --- start and stop
 
     async def start(self) -> None:

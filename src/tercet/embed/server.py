@@ -17,6 +17,10 @@ from tercet.embed.threaded import ThreadedServer
 class Server(EmbeddedMember):
     """A member; see EmbeddedMember for its arguments and methods."""
 
+    def __repr__(self) -> str:
+        state = "running" if self.is_running else "not running"
+        return f"<Server {self.name} at {', '.join(self.endpoints)}, {state}>"
+
     @staticmethod
     def start_in_thread(**arguments: Any) -> ThreadedServer:
         """A started server in a thread of its own. arguments: of Server. Close it, or use it with `with`."""

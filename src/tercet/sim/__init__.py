@@ -9,11 +9,12 @@ a run completely. `tercet sim --seeds 0-999` runs many; simulator.py lists what 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 __all__ = ["World", "sim_test"]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:  # `tercet.simulation` has the types
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("tercet.simulation"), name)

@@ -7,6 +7,13 @@ installed.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tercet.testing.case import TercetTestCase
+    from tercet.testing.cluster import Cluster
+    from tercet.testing.history import History, HistoryViolation, check_linearizable
+    from tercet.testing.lost_updates import LostUpdate, assert_no_lost_updates
 
 __all__ = [
     "Cluster",
