@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,14 @@ def test_a_closed_watch_yields_nothing_that_has_arrived(client: Client) -> None:
         watch.close()
         with pytest.raises(StopIteration):
             next(items)
+
+
+def test_another_thread_may_close_a_watch_that_waits(client: Client) -> None:
+    with client.watch("a") as watch, ThreadPoolExecutor() as threads:
+        waiting = threads.submit(list, watch)
+        time.sleep(0.01)
+        watch.close()
+        assert waiting.result(scaled(60)) == []
 
 
 def test_what_has_arrived_is_refused_inside_an_event_loop_as_well(client: Client) -> None:

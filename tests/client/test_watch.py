@@ -57,6 +57,24 @@ def test_several_revisions_of_one_response_are_batches_of_their_own(shared_etcd:
     run(test())
 
 
+def test_closing_a_watch_ends_an_iteration_that_waits(shared_etcd: Etcd) -> None:
+    async def test() -> None:
+        async with client_of(shared_etcd.endpoint, "closed") as client:
+            async with client.watch("a") as watch:
+                waiting = asyncio.create_task(anext(watch.events(), None))
+                await asyncio.sleep(0.01)
+                watch.close()
+                assert await waiting is None
+            fresh = client.watch("a")
+            entering = asyncio.create_task(fresh.__aenter__())
+            await asyncio.sleep(0)
+            fresh.close()
+            await entering
+            assert await anext(fresh, None) is None
+
+    run(test())
+
+
 def test_filters_and_ranges(shared_etcd: Etcd) -> None:
     async def test() -> None:
         async with client_of(shared_etcd.endpoint, "filter") as client:

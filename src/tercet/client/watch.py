@@ -68,13 +68,15 @@ class Watch:
             raise StopAsyncIteration
         while (response := self._state.take()) is None:
             await self._woken()
+            if self._ended:  # closed by another task
+                raise StopAsyncIteration
         self._ended = response.canceled
         self._stream.taken(self._state)
         return response
 
     async def created(self) -> bool:
         """Wait until the server has created the watch: changes from now on are delivered. False: it has refused to."""
-        while self._state.phase in (Phase.WAITING, Phase.CREATING) and not self._state.resumes:
+        while self._state.phase in (Phase.WAITING, Phase.CREATING) and not self._state.resumes and not self._ended:
             await self._woken()
         return self._state.was_created
 
@@ -98,9 +100,10 @@ class Watch:
         return self._state.error
 
     def close(self) -> None:
-        """Cancel the watch. Idempotent."""
+        """Cancel the watch; an iteration that waits ends. Idempotent."""
         self._ended = True
         self._stream.remove(self._state)
+        self._ready.set()
 
 
 class WatchStream:
