@@ -11,6 +11,7 @@ from tercet.errors import StatusError, Unavailable, strip_traceback
 from tercet.peer import NoAnswer, NotPrimaryLessor, PeerClient
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import Member
+from tercet.slots import Slots
 
 Found = TypeVar("Found")
 
@@ -24,8 +25,8 @@ class LeaseForwarding:
 
     def __init__(self, client: PeerClient) -> None:
         self._client = client
-        self._renewals = asyncio.Semaphore(_RENEWALS)
-        self._lists = asyncio.Semaphore(_LISTS)
+        self._renewals = Slots(_RENEWALS)
+        self._lists = Slots(_LISTS)
         self._asked: dict[tuple[int, int], asyncio.Task[int | StatusError | None]] = {}  # renewals that are not sent yet
 
     async def renew(self, leader: Member, lease_id: int) -> int | None:
@@ -57,7 +58,7 @@ class LeaseForwarding:
         return await self._in_turn(turns, partial(self._client.lease_time_to_live, leader.peer_urls, request))
 
     @staticmethod
-    async def _in_turn(turns: asyncio.Semaphore, ask: Callable[[], Awaitable[Found]]) -> Found | None:
+    async def _in_turn(turns: Slots, ask: Callable[[], Awaitable[Found]]) -> Found | None:
         """None: no answer, or too many ask before."""
         try:
             async with asyncio.timeout(_WAIT_SECONDS):

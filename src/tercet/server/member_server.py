@@ -2,7 +2,6 @@
 
     start: lock, identity, log and backend, replica, peers, publication through the log, client listeners, READY=1
     stop:  client listeners, leadership transfer, peers, replica, log, backend
-
 Source: etcd server/embed/etcd.go (StartEtcd, Close), for the order and the log lines.
 """
 
@@ -65,9 +64,10 @@ from tercet.services.health import HealthService
 from tercet.services.interceptors import intercept
 from tercet.services.kv import KvService
 from tercet.services.leader_monitor import LeaderMonitor
+from tercet.services.leadership_transfer import transfer_leadership
 from tercet.services.lease import LeaseService
 from tercet.services.lock import Cleanups
-from tercet.services.maintenance import MaintenanceService, transfer_leadership
+from tercet.services.maintenance import MaintenanceService
 from tercet.services.passwords import Passwords
 from tercet.services.scheduler import Scheduler
 from tercet.services.watch import WatchService

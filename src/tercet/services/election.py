@@ -27,6 +27,7 @@ from tercet.services.queue_of_keys import (
     session_of,
     wait_for_turn,
 )
+from tercet.slots import Slots
 
 NOT_LEADER: Final = StatusError(Code.UNKNOWN, "election: not leader")
 NO_LEADER: Final = StatusError(Code.UNKNOWN, "election: no leader")
@@ -37,7 +38,7 @@ _LeaderKey = election_pb2.LeaderKey
 
 def queue_handlers(methods: Mapping[bytes, Method], cleanups: Cleanups) -> dict[str, Handler]:
     """Those of Lock and Election on one member, which share the limit of searches."""
-    searches = asyncio.Semaphore(SEARCHES_MAX)
+    searches = Slots(SEARCHES_MAX)
     lock, election = LockService(methods, cleanups, searches), ElectionService(methods, cleanups, searches)
     return lock.handlers() | election.handlers()
 
@@ -45,7 +46,7 @@ def queue_handlers(methods: Mapping[bytes, Method], cleanups: Cleanups) -> dict[
 class ElectionService:
     """v3electionpb.Election on one member. methods: of this member, those that clients call. searches: as of LockService."""
 
-    def __init__(self, methods: Mapping[bytes, Method], cleanups: Cleanups, searches: asyncio.Semaphore) -> None:
+    def __init__(self, methods: Mapping[bytes, Method], cleanups: Cleanups, searches: Slots) -> None:
         self._methods = methods
         self._cleanups = cleanups
         self._searches = searches
@@ -167,9 +168,7 @@ async def _resign(client: OwnClient, leader: election_pb2.LeaderKey) -> rpc_pb2.
     return (await client.txn(request)).header
 
 
-async def _await_leader(
-    client: OwnClient, name: bytes, searches: asyncio.Semaphore
-) -> tuple[rpc_pb2.ResponseHeader, kv_pb2.KeyValue]:
+async def _await_leader(client: OwnClient, name: bytes, searches: Slots) -> tuple[rpc_pb2.ResponseHeader, kv_pb2.KeyValue]:
     """The leader's pair and the revision that it is known at; waits for a leader if there is none."""
     async with searches:
         found = await client.range(first_created(name))

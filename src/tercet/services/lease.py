@@ -32,6 +32,7 @@ from tercet.services.headers import Headers
 from tercet.services.kv import refuse
 from tercet.services.lease_answers import LeaseIds, LeaseKeys, encoded_lease_id, time_to_live_body
 from tercet.services.scheduler import Scheduler
+from tercet.slots import Slots
 
 _INT63: Final = (1 << 63) - 1
 _RETRY_SECONDS: Final = 0.05
@@ -73,7 +74,7 @@ class LeaseService:
         self._leader = leader
         self._timeout_seconds = timeout_seconds
         self._intake = intake_of_running_loop()
-        self._listing = asyncio.Lock()
+        self._listing = Slots()
         self._lists_asked = 0
         self._listed: tuple[int, bytes] = (0, b"")  # the last list, and how many of those who asked it can answer
 

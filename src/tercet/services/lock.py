@@ -17,6 +17,7 @@ from tercet.proto import lock_pb2, rpc_pb2
 from tercet.rpc import Handler, Method, UnaryCall, unary_async, unmarshal
 from tercet.services.own_client import OwnClient
 from tercet.services.queue_of_keys import created_at, first_created, get_op, key_of, kv_in, put_op, session_of, wait_for_turn
+from tercet.slots import Slots
 
 SESSION_EXPIRED = StatusError(Code.UNKNOWN, "mutex: session is expired")
 
@@ -45,7 +46,7 @@ async def _quietly(work: Coroutine[Any, Any, Any]) -> None:
 class LockService:
     """v3lockpb.Lock on one member. methods: of this member, those that clients call. searches: limits its searches."""
 
-    def __init__(self, methods: Mapping[bytes, Method], cleanups: Cleanups, searches: asyncio.Semaphore) -> None:
+    def __init__(self, methods: Mapping[bytes, Method], cleanups: Cleanups, searches: Slots) -> None:
         self._methods = methods
         self._cleanups = cleanups
         self._searches = searches

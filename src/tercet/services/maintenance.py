@@ -21,7 +21,6 @@ from tercet.log_fields import fields
 from tercet.mvcc import KVHash, hash_all, hash_kv, last_compaction
 from tercet.proto import rpc_pb2
 from tercet.proto.alarm_names import alarm_name
-from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
 from tercet.replica.storage_version import accepts_unnamed_alarms
 from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal, unmarshal_streamed
@@ -30,14 +29,15 @@ from tercet.services.awaitables import open_view, propose
 from tercet.services.compaction_hasher import CompactionHasher
 from tercet.services.downgrade import downgrade
 from tercet.services.headers import Headers
+from tercet.services.leadership_transfer import LeadershipTransfers
 from tercet.services.snapshot_threads import SnapshotThreads
+from tercet.slots import Slots
 from tercet.storage.interfaces import Backend, ReadView
 
 logger = logging.getLogger(__name__)
 
 SNAPSHOT_CHUNK_BYTES: Final = 32_768
 _FOREIGN_ALARMS_MAX: Final = 64  # of ids that are no member's; every Status lists all alarms
-_TRANSFER_POLL_SECONDS: Final = 0.05
 Result = TypeVar("Result")
 
 
@@ -63,10 +63,10 @@ class MaintenanceService:
         self.compaction_hasher = CompactionHasher(replica)
         self._headers = headers
         self._version = version
-        self._timeout_seconds = timeout_seconds
-        self._one_at_a_time = asyncio.Lock()
+        self._transfers = LeadershipTransfers(replica, timeout_seconds)
+        self._one_at_a_time = Slots()
         self._intake = intake_of_running_loop()
-        self._foreign_alarm = asyncio.Lock()
+        self._foreign_alarm = Slots()
         self.snapshot_threads = SnapshotThreads()
         self.durations = Durations()
         self.on_defragment: Callable[[bool], None] = lambda is_running: None
@@ -195,7 +195,7 @@ class MaintenanceService:
             raise errors.NOT_LEADER
         if target not in self._replica.voters:
             raise errors.BAD_LEADER_TRANSFEREE
-        await transfer_leadership(self._replica, target, self._timeout_seconds)
+        await self._transfers.transfer(target)
         return b""
 
     async def snapshot(self, stream: ServerStream) -> None:
@@ -260,24 +260,3 @@ def _sizes(backend: Backend) -> dict[str, object]:
         "current-db-size-in-use-bytes": in_use,
         "current-db-size-in-use": humanize_bytes(in_use),
     }
-
-
-async def transfer_leadership(replica: Replica, target: int, timeout_seconds: float) -> None:
-    """Transfer leadership to `target` and wait until it leads. Raises Unavailable if that takes too long."""
-    if target == replica.member_id:
-        return
-    own, old = hex_id(replica.member_id), hex_id(replica.leader_id)
-    shown = fields(local_member_id=own, current_leader_member_id=old, transferee_member_id=hex_id(target))
-    logger.info("leadership transfer starting", extra=shown)
-    replica.transfer_leadership(target)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    give_up_at = began + timeout_seconds
-    while replica.leader_id != target:
-        is_abandoned = replica.is_leader and not replica.leader_transferee  # raft does so after an election timeout
-        if is_abandoned or loop.time() > give_up_at:
-            raise errors.TIMEOUT_LEADER_TRANSFER
-        await asyncio.sleep(_TRANSFER_POLL_SECONDS)
-    took = format_seconds(loop.time() - began)
-    shown = fields(local_member_id=own, old_leader_member_id=old, new_leader_member_id=hex_id(target), took=took)
-    logger.info("leadership transfer finished", extra=shown)

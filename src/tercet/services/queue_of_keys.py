@@ -12,11 +12,11 @@ Source: etcd client/v3/concurrency (key.go, mutex.go, election.go), by its behav
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.services.own_client import DELETE, OwnClient
+from tercet.slots import Slots
 
 SEARCHES_MAX: Final = 32
 """How many searches a member makes at a time."""
@@ -66,7 +66,7 @@ def end_of(prefix: bytes) -> bytes:
     return prefix[:-1] + bytes((prefix[-1] + 1,))
 
 
-async def wait_for_turn(client: OwnClient, name: bytes, create_revision: int, searches: asyncio.Semaphore) -> None:
+async def wait_for_turn(client: OwnClient, name: bytes, create_revision: int, searches: Slots) -> None:
     """Return when no key is left that was created before `create_revision`. Raises StatusError.
 
     searches: limits those of this member.

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
+from tercet.slots import Slots
 from tercet.storage.interfaces import ReadView
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class SnapshotThreads:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tercet-snapshot")
-        self._measuring = asyncio.Lock()
+        self._measuring = Slots()
 
     async def measure(self, view: ReadView) -> Image:
         """Raises ViewClosed when the view ends meanwhile, StorageFailure for a database that cannot be read."""

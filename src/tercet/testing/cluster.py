@@ -30,7 +30,7 @@ from tercet.errors import Code, ConfigError, StatusError
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.services.awaitables import propose
-from tercet.services.maintenance import transfer_leadership
+from tercet.services.leadership_transfer import transfer_leadership
 from tercet.testing.call_faults import CallFault, CallFaults
 from tercet.testing.history import History
 
