@@ -55,7 +55,7 @@ class KeySet:
         self.merged += 1 + last - first
         begins[first:last], ends[first:last] = [begin], [end]
 
-    def remove(self, begin: bytes, grants: Sequence[Grant], kinds: Kinds) -> None:
+    def remove(self, begin: bytes, grants: list[Grant], kinds: Kinds) -> None:
         """An interval that began here is not in the set any more: merge those around it again.
 
         grants: those that are left, sorted by key.
@@ -271,7 +271,7 @@ def _last_before(begins: list[bytes], key: bytes, start: int) -> int:
     return start
 
 
-def _merge(grants: Sequence[Grant], first: int, last: int, kinds: Kinds) -> tuple[list[bytes], list[bytes]]:
+def _merge(grants: list[Grant], first: int, last: int, kinds: Kinds) -> tuple[list[bytes], list[bytes]]:
     """The begins and the ends of disjoint intervals that are not adjacent, in order: the union of some of the grants.
 
     In one plain loop, since it is the whole cost of a role with 100,000 permissions.
