@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from tercet.mvcc import KVHash, hash_kv
 from tercet.proto import rpc_pb2
 from tercet.rpc import RpcError
+from tercet.services import compaction_hasher
+from tercet.services.compaction_hasher import CompactionHasher
+from tercet.storage.interfaces import ReadView
 from tests.services.harness import ServedMember, run, served
 
 Answer = tuple[int, int, int] | str
@@ -105,5 +111,33 @@ def test_a_compaction_removes_nothing_before_the_view_for_its_hash_is_open() -> 
             while member.replica.compaction.step(1):
                 await asyncio.sleep(0)
             assert await hashes(member, 4) == [(2890892509, -1, 4)]
+
+    run(test())
+
+
+def test_of_many_compactions_at_once_the_last_ones_are_hashed_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, most = 0, 0
+
+    def counted(view: ReadView, revision: int, previous: int) -> KVHash:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        taken = hash_kv(view, revision, previous)
+        at_work -= 1
+        return taken
+
+    monkeypatch.setattr(compaction_hasher, "hash_kv", counted)
+
+    async def test() -> None:
+        async with served() as member:
+            for number in range(40):
+                await put(member, b"k%d" % number)
+            hasher = CompactionHasher(member.replica)
+            for revision in range(2, 42):
+                hasher._compacted(revision, revision - 1)
+            while hasher._hashing:
+                await asyncio.sleep(0.01)
+            assert [taken.revision for taken in hasher.hashes.all()] == list(range(41, 31, -1))
+            assert most == 1
 
     run(test())

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import google_crc32c
 
@@ -21,7 +21,7 @@ from tercet.storage.interfaces import Bucket, ReadView
 
 _SLICE_ENTRIES = 500
 _NOT_HASHED = frozenset((b"consistent_index", b"term", b"storageVersion"))  # members differ in these without being wrong
-_CACHED_COMPACTIONS = 10
+CACHED_COMPACTIONS: Final = 10
 
 
 class KVHash(NamedTuple):
@@ -105,7 +105,7 @@ class CompactionHashes:
     __slots__ = ("_hashes",)
 
     def __init__(self) -> None:
-        self._hashes: deque[KVHash] = deque(maxlen=_CACHED_COMPACTIONS)
+        self._hashes: deque[KVHash] = deque(maxlen=CACHED_COMPACTIONS)
 
     def remember(self, taken: KVHash) -> None:
         """`taken`: hash_kv(view, compaction, the compaction before it)."""

@@ -7,7 +7,9 @@ it, as when a client stops reading its snapshot: it would go on pinning pages, a
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from tercet.storage.interfaces import ReadView
@@ -30,6 +32,7 @@ class LmdbViews:
         self._loop = loop
         self._call = call
         self._open: set[LmdbView] = set()
+        self._waiting: deque[tuple[Callable[[], LmdbFile], Callable[[ReadView], None]]] = deque()
         self._closed = False
 
     def seconds(self) -> list[float]:
@@ -38,10 +41,21 @@ class LmdbViews:
 
     def open(self, file: Callable[[], LmdbFile], then: Callable[[ReadView], None]) -> None:
         """Pass `then` a view of `file()`, once the number of open views allows it."""
-        if self._loop is not None and len(self._open) >= VIEWS_MAX:
-            if not self._closed:
-                self._loop.call_later(_RETRY_SECONDS, self._call, lambda: self.open(file, then))
+        if self._loop is not None and (self._waiting or len(self._open) >= VIEWS_MAX):
+            if not self._waiting:
+                self._loop.call_later(_RETRY_SECONDS, self._open_waiting)
+            self._waiting.append((file, then))
             return
+        self._open_now(file, then)
+
+    def _open_waiting(self) -> None:
+        """One timer for all: thousands of snapshots may wait."""
+        while self._waiting and len(self._open) < VIEWS_MAX and not self._closed:
+            self._call(partial(self._open_now, *self._waiting.popleft()))
+        if self._waiting and not self._closed and self._loop is not None:
+            self._loop.call_later(_RETRY_SECONDS, self._open_waiting)
+
+    def _open_now(self, file: Callable[[], LmdbFile], then: Callable[[ReadView], None]) -> None:
         view = LmdbView(file(), seconds_max=self._seconds_max, on_close=self._open.discard)
         self._open.add(view)
         then(view)
