@@ -223,6 +223,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "a member leads that cannot apply, and whose configuration may be old",
     ),
     Mutant(
+        "leader_removed_before_it_has_sent_its_database",
+        "raft/follower.py",
+        "    if not raft.may_campaign and entries:\n",
+        "    if False:\n",
+        "a leader's removal is committed by a member without a database, and nobody who remains can lead",
+        unit_test="tests/sim/test_lost_database.py",
+    ),
+    Mutant(
         "commit_index_before_the_snapshot_record",
         "replica/replica.py",
         "        self._log_store.save_snapshot(snapshot, then=persisted if is_alone else _nothing)\n",

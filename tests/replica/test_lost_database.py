@@ -7,18 +7,19 @@ from collections.abc import Callable
 import pytest
 
 from tercet.errors import StorageFailure
-from tercet.raft.types import Message, MessageType, Role
+from tercet.raft.codec import encode_conf_change
+from tercet.raft.types import ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType, Role
 from tercet.replica.repair import ASK_SECONDS, DATABASE_SECONDS_MAX, LEADER_SECONDS_MAX
 from tercet.replica.replica import Options
 from tercet.storage.memory_backend import MemoryBackend
-from tests.replica.lone_member import LEADER, OTHER, SELF, LoneMember, put_entry, snapshot_of
+from tests.replica.lone_member import LEADER, OTHER, SELF, LoneMember, append, put_entry, snapshot_of
 from tests.replica.test_repair import follow, follower, tick, value_keys
 
 LAST = 20
 SMALL_LOG = Options(snapshot_entries=5, catch_up_entries=2)
 
 
-def restarted(*, last: int = LAST, backend: MemoryBackend | None = None) -> LoneMember:
+def restarted(*, last: int = LAST, backend: MemoryBackend | None = None, unapplied: list[Entry] | None = None) -> LoneMember:
     """It had applied all entries up to `last`; its log begins after a snapshot record."""
     member = LoneMember(options=SMALL_LOG)
     member.settle()
@@ -26,7 +27,21 @@ def restarted(*, last: int = LAST, backend: MemoryBackend | None = None) -> Lone
         member.follow([put_entry(2, index, b"k%d" % index)], commit=index)
         member.backend.commit_now()
         member.settle()
+    if unapplied:
+        member.follow(unapplied, commit=last)
     return LoneMember(backend or MemoryBackend(), member.files)
+
+
+def removal(index: int, removed: int) -> Entry:
+    return Entry(2, index, encode_conf_change(ConfChange(ConfChangeType.REMOVE_NODE, removed)), EntryType.CONF_CHANGE)
+
+
+def acknowledged(member: LoneMember, entries: list[Entry]) -> list[int]:
+    """The indexes of the acknowledgements of these entries."""
+    before = entries[0].index - 1
+    member.receive(append(before, member.raft.log.term(before) or 0, entries, commit=LAST))
+    member.settle()
+    return [one.index for one in member.take_sent(MessageType.APP_RESP) if not one.reject]
 
 
 def test_it_has_its_log_its_term_and_its_vote_and_applies_nothing() -> None:
@@ -56,6 +71,29 @@ def test_it_votes_by_its_log_and_does_not_campaign() -> None:
         member.settle()
     assert member.raft.role is Role.FOLLOWER
     assert not member.take_sent(MessageType.PRE_VOTE)
+
+
+def test_it_does_not_let_the_leader_be_removed_before_it_has_its_database() -> None:
+    """Those that remain could have nobody to lead them: this member cannot, and no log may be as long as its own."""
+    member = restarted()
+    entries = [put_entry(2, LAST + 1, b"a"), removal(LAST + 2, LEADER), put_entry(2, LAST + 3, b"b")]
+    assert acknowledged(member, entries) == [LAST + 1]
+    assert acknowledged(member, entries[1:]) == []
+    assert member.raft.log.last_index == LAST + 1, "a longer log than another's would keep that one from being elected"
+    tick(member)
+    member.receive_database(*snapshot_of(follower(LAST + 1), term=2))
+    member.settle()
+    assert acknowledged(member, entries[1:])[-1] == LAST + 3
+
+
+def test_it_lets_others_be_removed() -> None:
+    assert acknowledged(restarted(), [removal(LAST + 1, OTHER)]) == [LAST + 1]
+    assert acknowledged(restarted(), [removal(LAST + 1, SELF)]) == [LAST + 1]
+
+
+def test_it_keeps_to_a_removal_of_the_leader_that_it_has_acknowledged_before() -> None:
+    entries = [removal(LAST + 1, LEADER), put_entry(2, LAST + 2, b"a")]
+    assert acknowledged(restarted(unapplied=entries[:1]), entries) == [LAST + 2]
 
 
 @pytest.mark.parametrize("reached", [LAST, LAST + 2, LAST + 5])

@@ -42,6 +42,12 @@ def leaves_joint(change: ConfChange | ConfChangeV2) -> bool:
     return isinstance(change, ConfChangeV2) and not change.changes and change.transition is ConfChangeTransition.AUTO
 
 
+def takes_vote_of(change: ConfChange | ConfChangeV2, member: int) -> bool:
+    """Does this change remove `member`, or make it a learner?"""
+    changes: tuple[Change, ...] = change.changes if isinstance(change, ConfChangeV2) else ((change.type, change.node_id),)
+    return any(one == member and kind in _WITHOUT_VOTE for kind, one in changes)
+
+
 def simple(conf: ConfState, changes: list[Change] | tuple[Change, ...]) -> ConfState:
     """Apply changes of at most one voter."""
     if conf.voters_outgoing:
@@ -130,6 +136,7 @@ _EFFECTS = {
     ConfChangeType.ADD_LEARNER_NODE: _with_learner,
     ConfChangeType.REMOVE_NODE: _without,
 }
+_WITHOUT_VOTE = (ConfChangeType.REMOVE_NODE, ConfChangeType.ADD_LEARNER_NODE)
 
 
 def _checked(conf: ConfState) -> ConfState:

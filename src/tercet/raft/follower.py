@@ -11,6 +11,7 @@ from typing import Final
 
 from tercet.errors import StorageFailure
 from tercet.raft import confchange, election
+from tercet.raft.codec import MalformedMessage, conf_change_in
 from tercet.raft.state import RaftState
 from tercet.raft.types import NO_MEMBER, Entry, Message, MessageType, Snapshot
 
@@ -35,6 +36,10 @@ def _on_append(raft: RaftState, message: Message) -> None:
     entries = message.entries
     if not _is_well_formed(entries, message) or not _accept_leader(raft, message):
         return
+    if not raft.may_campaign and entries:
+        entries = _before_removal(raft, entries, leader=message.from_)
+        if not entries:
+            return  # the leader sends them again
     log = raft.log
     if message.index < raft.commit_index:
         _acknowledge(raft, raft.commit_index)
@@ -80,6 +85,26 @@ def _store(raft: RaftState, entries: Sequence[Entry]) -> None:
             raft.truncate_log(conflict - 1)
     if entries:
         log.append(entries)
+
+
+def _before_removal(raft: RaftState, entries: list[Entry], *, leader: int) -> list[Entry]:
+    """`entries` up to the one that removes the leader, for a member that has lost the state that a leader needs.
+
+    The leader is to give it that state. Were the removal committed with this member's acknowledgement, those that remain might
+    be this member, which cannot lead, and others whose logs are shorter, which cannot be elected.
+    """
+    for position, entry in enumerate(entries):
+        if entry.type and raft.log.term(entry.index) != entry.term and _takes_vote_of(entry, leader):
+            return entries[:position]
+    return entries
+
+
+def _takes_vote_of(entry: Entry, member: int) -> bool:
+    """Does a change of the configuration remove a voter, or make it a learner?"""
+    try:
+        return confchange.takes_vote_of(conf_change_in(entry), member)
+    except MalformedMessage:
+        return False
 
 
 def _acknowledge(raft: RaftState, index: int) -> None:

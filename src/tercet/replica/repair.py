@@ -9,8 +9,8 @@ with what is readable, and the alarm stays.
 
 A member whose database does not load at a restart has lost it (`is_lost`), and starts with an empty one. Its log, its term and
 its vote are intact: it votes and acknowledges entries as before, and keeps all that it has acknowledged. What was applied is
-lost: until a database comes it applies nothing, answers no client, and does not campaign. If none comes, `tick` raises
-StorageFailure.
+lost: until a database comes it applies nothing, answers no client, does not campaign, and does not take the entry that removes
+the leader (raft/follower.py). If none comes, `tick` raises StorageFailure.
 
 Must never install a database that is behind what this member has applied.
 """
