@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from mmap import PAGESIZE
 from pathlib import Path
 from random import Random
 
@@ -16,6 +17,7 @@ from tercet.storage.checksums import protect, read_chunk, seed_of, verify
 from tercet.storage.interfaces import Bucket, ReadView
 from tercet.storage.lmdb_backend import LmdbBackend
 
+PACKED = b"a record of a pack"
 VALUES = {number: b"value-%04d|" % number * 9 for number in range(300)}
 
 
@@ -32,7 +34,7 @@ def make(directory: Path) -> Path:
     backend = LmdbBackend(str(directory))
     for number in VALUES:
         backend.put(Bucket.KEY, revision_key(number), stored_pair(number))
-    backend.put(Bucket.AUTH_USERS, b"u" * 600, b"a record of a pack")
+    backend.put(Bucket.AUTH_USERS, b"u" * 600, PACKED)
     backend.applied(1, 1)
     backend.close()
     (path,) = directory.glob("*.lmdb")
@@ -44,6 +46,14 @@ def damage(path: Path, number: int, change: Callable[[bytes], bytes] = lambda va
     data = path.read_bytes()
     assert data.count(VALUES[number]) == 1
     path.write_bytes(data.replace(VALUES[number], change(VALUES[number])))
+
+
+def erase_page(path: Path, value: bytes) -> None:
+    """Fill the page of one record with zeros."""
+    data = path.read_bytes()
+    assert data.count(value) == 1
+    start = data.index(value) // PAGESIZE * PAGESIZE
+    path.write_bytes(data[:start] + bytes(PAGESIZE) + data[start + PAGESIZE :])
 
 
 def test_any_flipped_bit_is_detected() -> None:
@@ -128,6 +138,27 @@ def test_the_scrub_finds_damage_in_records_that_are_not_read(tmp_path: Path) -> 
             "revision 260.0, key b'key-260'",
             "revision 261.0, key b'key-261'",
         ]
+        backend.close()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_the_scrub_reports_a_damaged_page_and_goes_on(tmp_path: Path) -> None:
+    path = make(tmp_path / "db")
+    erase_page(path, PACKED)
+
+    async def test() -> None:
+        reported: list[str] = []
+        loop = asyncio.get_running_loop()
+        backend = LmdbBackend(
+            str(tmp_path / "db"), loop=loop, on_corruption=lambda record: reported.append(str(record)), scrub_seconds=0
+        )
+        assert backend._scrubber is not None
+        while backend._scrubber.rounds < 2:
+            await asyncio.sleep(0.001)
+        (line,) = reported
+        assert line.startswith(f"database {path} is damaged: ")
+        assert line.endswith(" (bucket authUsers)")
         backend.close()
 
     asyncio.run(asyncio.wait_for(test(), 60))

@@ -89,7 +89,11 @@ class LmdbBackend(BufferedFile):
             batch_operations=batch_operations,
             on_commit=self._on_commit,
         )
-        self._scrubber = Scrubber(self._views, self._current_file, loop, seconds=scrub_seconds) if loop is not None else None
+        self._scrubber = (
+            Scrubber(self._views, self._current_file, loop, self._report_corruption, seconds=scrub_seconds)
+            if loop is not None
+            else None
+        )
 
     @property
     def path(self) -> str:

@@ -1,7 +1,8 @@
 """The scrub: reads the whole file over and over, slowly, so that damage to records that no one reads is found too.
 
 Each second one chunk (256 records, or 1 MB) is read in a thread, from a view of its own; a million records take about an hour.
-The read verifies the checksums, and reports a wrong one like any other read.
+The read verifies the checksums, and reports a wrong one like any other read. A damaged page is reported too, if LMDB returns an
+error for it; some kinds of damage end the process.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from typing import Final
 
-from tercet.errors import CorruptRecord
+from tercet.errors import CorruptRecord, DamagedDatabase
 from tercet.storage.interfaces import Bucket, ReadView
 from tercet.storage.lmdb_file import LmdbFile
 from tercet.storage.lmdb_view import LmdbView, ViewClosed
@@ -22,15 +23,25 @@ _BUCKETS: Final = tuple(Bucket)
 
 
 class Scrubber:
-    """Methods belong to the loop's thread. `rounds`: how often the whole file has been read."""
+    """Methods belong to the loop's thread. `rounds`: how often the whole file has been read.
+
+    report: called in any thread with the damage that no checksum shows.
+    """
 
     def __init__(
-        self, views: LmdbViews, file: Callable[[], LmdbFile], loop: AbstractEventLoop, *, seconds: float = SCRUB_SECONDS
+        self,
+        views: LmdbViews,
+        file: Callable[[], LmdbFile],
+        loop: AbstractEventLoop,
+        report: Callable[[CorruptRecord], None],
+        *,
+        seconds: float = SCRUB_SECONDS,
     ) -> None:
         self.rounds = 0
         self._views = views
         self._file = file
         self._loop = loop
+        self._report = report
         self._seconds = seconds
         self._bucket = 0
         self._start = b""
@@ -58,6 +69,9 @@ class Scrubber:
             last = record.key
         except ViewClosed:
             return  # the backend is closing
+        except DamagedDatabase as damage:
+            self._report(CorruptRecord(f"{damage} (bucket {bucket.value.decode()})", self._start))
+            last = None  # where the next page begins is not known
         finally:
             view.close()
         if last is not None:
