@@ -13,6 +13,7 @@ from tercet.raft.types import Message, MessageType
 from tercet.replica.lease_keeper import REVOKES_PENDING_MAX
 from tercet.replica.membership import Member
 from tercet.replica.replica import Options
+from tercet.replica.reset import reset
 from tests.replica.lone_member import LEADER, SELF, LoneMember, append
 
 ALONE = [Member(SELF, ("http://1:2380",))]
@@ -99,6 +100,31 @@ def test_d25_a_failed_revoke_is_proposed_again() -> None:
     propose(member, "alarm", rpc_pb2.AlarmRequest(action=2, memberID=SELF, alarm=rpc_pb2.CORRUPT))
     wait(member, 1.5)
     assert member.replica.lessor.get(7) is None
+
+
+def test_the_deadline_of_a_lease_does_not_outlive_a_reset() -> None:
+    member = leading()
+    grant(member, 7, 5)
+    grant(member, 8, 5)
+    reset(member.replica)
+    grant(member, 7, 100)
+    wait(member, 10.0)
+    assert member.replica.lessor.get(7) is not None
+    assert requests(member, "lease_revoke") == []
+    wait(member, 91.0)
+    assert member.replica.lessor.get(7) is None
+
+
+def test_a_renewal_that_waits_for_a_revoke_does_not_outlive_a_reset() -> None:
+    member = leading()
+    grant(member, 7, 5)
+    member.now += 5.0
+    member.replica.leases._ticked_at = member.now  # no gap
+    outcomes: list[Any] = []
+    member.replica.leases.renew(7, outcomes.append)
+    reset(member.replica)
+    assert outcomes == [errors.NOT_PRIMARY], "its caller asks again, and finds no lease"
+    assert renew(member, 7) == [errors.LEASE_NOT_FOUND]
 
 
 def test_a_leader_takes_leases_over_once_it_has_applied_an_entry_of_its_term() -> None:

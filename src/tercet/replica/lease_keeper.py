@@ -130,9 +130,9 @@ class LeaseKeeper:
             self._allowance = 0.0
             self._expiry.promote(self._state_machine.lessor, self._clock(), self._extend_seconds)
 
-    def check_leadership(self) -> None:
-        """The leader may have changed."""
-        if self._term and not self.is_primary:
+    def check_leadership(self, *, is_reset: bool = False) -> None:
+        """The leader may have changed. is_reset: all leases are gone, and others may get their ids."""
+        if self._term and (is_reset or not self.is_primary):
             self._term = 0
             self._expiry.demote()
             self._checkpoints.clear()

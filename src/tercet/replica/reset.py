@@ -36,6 +36,8 @@ def reset(replica: Replica) -> None:
     machine.install(prepare(backend, _kept(backend), snapshot, lease_seconds_min=machine.lease_seconds_min), snapshot)
     backend.applied(snapshot.index, snapshot.term)
     backend.commit_now()
+    replica.leases.check_leadership(is_reset=True)
+    replica.leases.applied(snapshot.index, snapshot.term)
 
 
 def backend_term(replica: Replica) -> int:
