@@ -146,12 +146,16 @@ def test_a_silent_stream_is_closed_and_dialled_again(tmp_path: Path) -> None:
     run(scenario())
 
 
+OURS = f"X-Etcd-Cluster-ID: {CLUSTER:x}\r\n"
+
+
 @pytest.mark.parametrize(
     ("head", "removed"),
     [
         (f"410 Gone\r\nX-Etcd-Cluster-ID: {CLUSTER:x}", 1),
         (f"403 Forbidden\r\nX-Etcd-Cluster-ID: {CLUSTER:x}", 1),
         ("410 Gone\r\nX-Etcd-Cluster-ID: 1234", 0),
+        ("403 Forbidden\r\nServer: a proxy", 0),
         (f"412 Precondition Failed\r\nX-Etcd-Cluster-ID: {CLUSTER:x}", 0),
         (f"404 Not Found\r\nX-Etcd-Cluster-ID: {CLUSTER:x}", 0),
         ("500 Oops", 0),
@@ -183,8 +187,9 @@ def test_only_our_own_cluster_can_report_our_removal_to_a_dial(head: str, remove
 @pytest.mark.parametrize(
     ("answer", "removals"),
     [
-        ('403 Forbidden\r\nContent-Length: 56\r\n\r\n{"message":"cannot process message from removed member"}', 1),
-        ('403 Forbidden\r\nContent-Length: 57\r\n\r\n{"message":"cannot process message to mismatch member"}  ', 0),
+        (f'403 Forbidden\r\n{OURS}Content-Length: 56\r\n\r\n{{"message":"cannot process message from removed member"}}', 1),
+        (f'403 Forbidden\r\n{OURS}Content-Length: 57\r\n\r\n{{"message":"cannot process message to mismatch member"}}  ', 0),
+        ("403 Forbidden\r\nServer: a proxy\r\nContent-Length: 9\r\n\r\nforbidden", 0),
         ("412 Precondition Failed\r\nContent-Length: 20\r\n\r\ncluster ID mismatch\n", 0),
         ("500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", 0),
         ("204 No Content\r\n\r\n", None),
@@ -214,7 +219,7 @@ def test_an_unverified_remote_cannot_report_our_removal(tmp_path: Path) -> None:
     async def scenario() -> None:
         async def gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+            writer.write(f"HTTP/1.1 410 Gone\r\n{OURS}Content-Length: 0\r\n\r\n".encode())
 
         async with member(1, tmp_path / "1", limits=QUICK) as one, fake(gone) as url:
             one.transport.learn_remote(2, [url])

@@ -69,8 +69,8 @@ class StreamReader:
         """Why the response is not a stream; None for one that is."""
         identity = self._context.identity
         if answer.status in (403, 410):
-            # Only a member of our own cluster can know that we were removed.
-            if answer.headers.get("x-etcd-cluster-id", f"{identity.cluster_id:x}") == f"{identity.cluster_id:x}":
+            # Only a member of our own cluster can know that we were removed, and each names it; a proxy on the way does not.
+            if answer.headers.get("x-etcd-cluster-id") == f"{identity.cluster_id:x}":
                 self._context.removed_by(self._status.id)
             return answer.text
         if answer.status == 412:
