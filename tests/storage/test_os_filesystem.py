@@ -94,3 +94,11 @@ def test_new_parents_of_a_directory_are_for_the_owner_only(tmp_path: Path) -> No
         make_directories(str(tmp_path / "f"))
     with pytest.raises(NotADirectoryError):
         make_directories(str(tmp_path / "f" / "d"))
+
+
+def test_the_name_of_each_new_directory_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could take away the directory of a member that has acknowledged writes."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    make_directories(str(tmp_path / "a" / "b"))
+    assert synced == [str(tmp_path), str(tmp_path / "a")]

@@ -23,14 +23,13 @@ from typing import Any, Final
 
 import lmdb
 
-from tercet.disk_sync import sync_file
 from tercet.errors import CorruptRecord, DamagedDatabase, StorageFailure
 from tercet.storage.checksums import corrupt_record, protect, read_chunk, seed_of, verify
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_damaged import DAMAGED_SUFFIX
 from tercet.storage.lmdb_pages import check_complete
 from tercet.storage.long_keys import KEY_BYTES_MAX, unpack
-from tercet.storage.os_filesystem import FILE_MODE, lock, make_directories, storage_failure
+from tercet.storage.os_filesystem import FILE_MODE, lock, make_directories, storage_failure, sync_directory
 
 MAP_BYTES: Final = 1 << 40
 CONSISTENT_INDEX: Final = b"consistent_index"
@@ -343,11 +342,3 @@ def discard_unfinished(path: str) -> None:
     """Remove a failed file. If that fails too, the next start removes it; the caller reports the first error."""
     with suppress(StorageFailure):
         remove_generation(path)
-
-
-def sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        sync_file(fd)
-    finally:
-        os.close(fd)

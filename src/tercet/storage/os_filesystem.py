@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from typing import Final
 
 from tercet.disk_sync import sync_data, sync_file
@@ -41,8 +42,8 @@ def lock(fd: int, path: str) -> None:
 
 
 def make_directories(path: str) -> None:
-    """Create a directory and its missing parents, all for the owner only (Go's MkdirAll; os.makedirs sets the mode of the last
-    one alone). Raises OSError.
+    """Create a directory and its missing parents, durably, all for the owner only (Go's MkdirAll; os.makedirs sets the mode of
+    the last one alone). Raises OSError.
     """
     try:
         os.mkdir(path, DIRECTORY_MODE)
@@ -52,6 +53,18 @@ def make_directories(path: str) -> None:
     except FileExistsError:
         if not os.path.isdir(path):
             raise
+        return
+    with suppress(PermissionError):  # one that may be searched and not read cannot be opened
+        sync_directory(os.path.dirname(path) or ".")
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_file(fd)
+    finally:
+        os.close(fd)
 
 
 class OsFile:
@@ -170,10 +183,6 @@ class OsFileSystem:
 
     def sync_directory(self, path: str) -> None:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                sync_file(fd)
-            finally:
-                os.close(fd)
+            sync_directory(path)
         except OSError as error:
             raise storage_failure("fsync directory", path, error) from error
