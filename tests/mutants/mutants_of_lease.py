@@ -28,4 +28,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "            heap.remove(lease)\n            lease.is_ending = True\n",
         "an expired lease and its keys stay for ever",
     ),
+    Mutant(
+        "renewals_trusted_after_a_transfer",
+        "replica/lease_keeper.py",
+        "if elapsed > self._stall_seconds or self._raft.leader_transferee:",
+        "if elapsed > self._stall_seconds:",
+        "a leader that has been deposed by its own transfer renews leases for longer than its successor extends them",
+        unit_test="tests/replica/test_lease_keeper.py"
+        "::test_a_leader_whose_transfer_of_leadership_has_ended_confirms_that_it_leads",
+    ),
 )

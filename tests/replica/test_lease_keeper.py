@@ -182,8 +182,14 @@ def test_a_leader_that_did_not_run_confirms_its_leadership_before_it_renews() ->
     assert member.replica.leases.renew_now(7) == 0
     member.replica.tick()
     assert member.replica.leases.renew_now(7) == 0
+    assert renew_confirmed(member, 7) == [50]
+    assert member.replica.leases.renew_now(7) == 50
+
+
+def renew_confirmed(member: LoneMember, lease: int) -> list[Any]:
+    """Renew a lease, and confirm the leadership."""
     outcomes: list[Any] = []
-    member.replica.leases.renew(7, outcomes.append)
+    member.replica.leases.renew(lease, outcomes.append)
     member.settle()
     assert outcomes == []
     for heartbeat in member.take_sent(MessageType.HEARTBEAT):
@@ -193,7 +199,24 @@ def test_a_leader_that_did_not_run_confirms_its_leadership_before_it_renews() ->
             )
             member.receive(answer)
             member.settle()
-    assert outcomes == [50]
+    return outcomes
+
+
+def test_a_leader_whose_transfer_of_leadership_has_ended_confirms_that_it_leads() -> None:
+    """Its successor may have been elected at once. If the two are cut off from each other then, check-quorum deposes the old
+    leader only after two election timeouts, and the new one extends all leases by one.
+    """
+    member = granted_by_three(7, 50)
+    member.replica.transfer_leadership(LEADER)
+    assert member.raft.leader_transferee == LEADER
+    ticks = 0
+    while member.raft.leader_transferee:
+        ticks += 1
+        wait(member, 0.1)
+    assert member.replica.is_leader
+    assert ticks == member.raft.config.election_ticks
+    assert member.replica.leases.renew_now(7) == 0
+    assert renew_confirmed(member, 7) == [50]
     assert member.replica.leases.renew_now(7) == 50
 
 

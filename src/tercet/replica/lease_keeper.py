@@ -8,8 +8,8 @@ Rules:
 - A revoke or a checkpoint is appended to this leader's own log or not at all. Were it forwarded, a deposed leader would end
   leases that its successor has renewed (etcd #15247).
 - A renewal is answered only by a member that is the leader. It knows from its ticks: an election takes longer than a few of
-  them, and check-quorum deposes a leader without a quorum. After a gap between ticks (a stopped process, a stalled disk) a
-  read-index round must confirm the leadership first.
+  them, and check-quorum deposes a leader without a quorum. After a gap between ticks (a stopped process, a stalled disk), and
+  after a transfer of leadership, whose election takes no time, a read-index round must confirm the leadership first.
 - An expired lease is never renewed: the renewal waits for the revoke and answers that there is no such lease.
 - A renewal that finds a checkpoint, or one on its way, clears it through the log before it is answered: the next leader would
   give the lease less than was promised.
@@ -88,7 +88,7 @@ class LeaseKeeper:
         self._waits = AppliedWaits(wait_clock)
         self._term = 0  # that this member took the leases over in; 0: it has not
         self._ticked_at = clock()
-        self._gaps = 0  # of ticks so far
+        self._gaps = 0  # of ticks so far, and ticks of transfers of leadership
         self._confirmed_gap = 0  # the number of gaps when leadership was last confirmed
         self._allowance = 0.0  # revokes that may be proposed now
         self._revokes_pending = 0
@@ -146,7 +146,7 @@ class LeaseKeeper:
         now = self._clock()
         elapsed = now - self._ticked_at
         self._ticked_at = now
-        if elapsed > self._stall_seconds:
+        if elapsed > self._stall_seconds or self._raft.leader_transferee:
             self._gaps += 1
         self._waits.expire()
         self.check_leadership()
