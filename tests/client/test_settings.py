@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import pickle
 import traceback
+import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tercet import AsyncClient, ConfigurationError, InvalidArgument, Retry, Timeout, TLSFiles
+from tercet import AsyncClient, Client, ConfigurationError, InvalidArgument, Retry, Timeout, TLSFiles
 from tercet.client.settings import options_of_environment, options_of_url
 
 
@@ -103,11 +106,29 @@ def test_options_that_cannot_be_used_are_refused_at_once(options: dict[str, Any]
     assert "\n\n" not in "".join(traceback.format_exception(refused.value))  # one exception, not a chain
 
 
-@pytest.mark.filterwarnings("error")
-def test_a_client_that_was_not_made_is_not_unclosed() -> None:
+def test_a_client_that_was_not_made_is_not_unclosed(recwarn: pytest.WarningsRecorder) -> None:
+    gc.collect()  # what earlier tests forgot warns here and not below
+    recwarn.clear()
+    warnings.simplefilter("always")
     with pytest.raises(TypeError, match="keys and values are bytes or str, not int"):
         AsyncClient(namespace=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'username'"):
+        AsyncClient(username="u")  # type: ignore[call-arg]
     gc.collect()
+    assert not [one for one in recwarn if "client" in str(one.message)]
+
+
+def test_a_client_is_not_copied_into_another_process() -> None:
+    async def test() -> None:
+        async with AsyncClient() as client:
+            for one in (client, client.lock("l")):
+                for copying in (pickle.dumps, copy.deepcopy):
+                    with pytest.raises(TypeError, match="AsyncClient cannot be pickled or copied: make one in each process"):
+                        copying(one)
+
+    asyncio.run(test())
+    with Client() as client, pytest.raises(TypeError, match="Client cannot be pickled or copied"):
+        pickle.dumps(client)
 
 
 @pytest.mark.parametrize(

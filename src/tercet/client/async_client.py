@@ -14,7 +14,7 @@ import ssl
 import warnings
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from tercet.client.auth_calls import AuthCalls
 from tercet.client.cluster_calls import ClusterCalls
@@ -52,6 +52,8 @@ class AsyncClient(RecipeCalls):
     Raises ConfigurationError for endpoints, files or options that cannot be used. Connects with the first call.
     """
 
+    _is_open = False  # also where the arguments do not fit
+
     def __init__(
         self,
         endpoints: str | Sequence[str] = "127.0.0.1:2379",
@@ -72,7 +74,6 @@ class AsyncClient(RecipeCalls):
         response_bytes_max: int = 0x7FFFFFFF,
         on_event: OnEvent | None = None,
     ) -> None:
-        self._is_open = False
         check_options(tls=tls, user=user, password=password, token=token, retry=retry, on_event=on_event)
         check_seconds(timeout=timeout, dial_timeout=dial_timeout, sync_interval=sync_interval)
         limits = Limits(
@@ -130,6 +131,9 @@ class AsyncClient(RecipeCalls):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot be pickled or copied: make one in each process")
 
     def __del__(self) -> None:
         if self._is_open:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Generic, NoReturn, ParamSpec, Self, TypeVar
 
 from tercet.client.grouped import Arriving, Grouped
 from tercet.client.loop_thread import LoopThread, loop_thread
@@ -33,6 +33,9 @@ class Facade(Generic[InnerT]):
 
     def __repr__(self) -> str:
         return repr(self._inner).replace(type(self._inner).__name__, type(self).__name__, 1)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot be pickled or copied: make one in each process")
 
     @property
     def _thread(self) -> LoopThread:
