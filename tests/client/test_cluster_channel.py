@@ -463,7 +463,14 @@ def test_unix_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
     run(test())
 
 
-def test_tls_to_a_plain_port_says_so() -> None:
+@pytest.mark.parametrize(
+    ("tls", "begin", "end"),
+    [
+        (TLSFiles(insecure_skip_verify=True), "the server closed the connection during the TLS handshake", "a plain HTTP"),
+        (None, "error reading from server: ", "a TLS"),
+    ],
+)
+def test_the_wrong_kind_of_port_is_named(tls: TLSFiles | None, begin: str, end: str) -> None:
     async def test() -> None:
         def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.close()
@@ -475,12 +482,12 @@ def test_tls_to_a_plain_port_says_so() -> None:
         def report(_: str, __: int, error: StatusError) -> None:
             reasons.append(error.message)
 
-        tls = TLSFiles(insecure_skip_verify=True)
         async with ClusterChannel([endpoint], tls=tls, timeout=2.0, on_failure=report) as client:
             with pytest.raises(StatusError, match="context deadline exceeded"):
                 await client.kv.put(rpc_pb2.PutRequest(key=b"k"))
         server.close()
-        assert reasons == ["the server closed the connection during the TLS handshake (is it a plain HTTP port?)"]
+        assert reasons[0].startswith(begin)
+        assert reasons[0].endswith(f" (is it {end} port?)")
 
     run(test())
 

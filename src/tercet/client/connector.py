@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tercet.client")
 _TOO_MANY_PINGS = "too_many_pings"
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+_CUT_OFF = "error reading from server: "
 _DIAL_SECONDS_MAX = 20.0
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 1.0
@@ -402,4 +403,7 @@ def _reason(error: BaseException, *, uses_tls: bool) -> str:
         return "connection timed out"
     if uses_tls and (isinstance(error, ConnectionResetError) or not str(error)):
         return "the server closed the connection during the TLS handshake (is it a plain HTTP port?)"
-    return _ERRNO.sub("", str(error))
+    text = _ERRNO.sub("", str(error))
+    if not uses_tls and text.startswith(_CUT_OFF):  # before the server has said anything
+        text += " (is it a TLS port?)"
+    return text
