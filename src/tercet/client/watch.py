@@ -13,6 +13,7 @@ twice. Messages in and out are protobuf's; watcher.py has typed ones.
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +27,8 @@ from tercet.rpc import Metadata
 
 if TYPE_CHECKING:
     from tercet.client.connections import Stream
+
+logger = logging.getLogger(__name__)
 
 REQUIRE_LEADER = (("hasleader", "true"),)
 """Metadata with which a member without a leader ends the stream, so that the client turns to another one."""
@@ -198,6 +201,8 @@ class WatchStream:
             except StatusError as error:
                 if error.code not in _RESUMABLE:
                     self._watches.fail(error)
+                else:
+                    logger.info("watches wait for a member: %s", getattr(error, "reason", None) or error.message)
             if self._watches:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_SECONDS_MAX)
