@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import unquote
@@ -51,6 +51,7 @@ _INLINE_MARKS: Final = 300
 _INLINE_BYTES: Final = 64 << 10
 """Bodies with more commas and brackets, or bytes, are parsed in a thread, one at a time: it competes for the interpreter."""
 _WORK_SHIFT: Final = 3  # of a turn, for each 8 bytes that are converted; a small field takes some 10 us
+_PART_BYTES: Final = 32 << 10  # of a long response of a stream
 _NANOSECONDS = {"H": 3600 * 10**9, "M": 60 * 10**9, "S": 10**9, "m": 10**6, "u": 10**3, "n": 1}
 _INT64 = range(-(1 << 63), 1 << 63)
 _OK: Final = [(b"Content-Type", JSON), (b"Grpc-Metadata-Content-Type", b"application/grpc")]
@@ -108,9 +109,19 @@ class Gateway:
         return "".join([piece async for piece in self._pieces(kind, message, style)])
 
     async def _pieces(self, kind: type[Message], message: bytes, style: JsonStyle) -> AsyncIterator[str]:
-        for piece in encode(kind, message, style):
+        pieces, left = encode(kind, message, style), len(message)
+        while (piece := await self._next_piece(pieces, left)) is not None:
             yield piece
-            await self.intake.admitted(len(piece) >> _WORK_SHIFT)
+            left -= len(piece)
+
+    async def _next_piece(self, pieces: Iterator[str], left: int) -> str | None:
+        """Made in a turn that allows it: one event may wake hundreds of streams. left: about how many bytes are left."""
+        work = max(0, min(left, SLICE_BYTES)) >> _WORK_SHIFT
+        await self.intake.admitted(work)
+        piece = next(pieces, None)
+        if piece is not None:
+            self.intake.spend((len(piece) >> _WORK_SHIFT) - work)
+        return piece
 
     async def _success(self, route: Route, reply: bytes) -> Response:
         if len(reply) <= SLICE_BYTES:
@@ -125,6 +136,10 @@ class Gateway:
     async def result_line(self, route: Route, message: bytes) -> bytes:
         """One response of a stream."""
         return f'{{"result":{await self.convert(route.response, message, STREAM)}}}\n'.encode()
+
+    def line(self, route: Route, message: bytes) -> AsyncIterator[bytes]:
+        """`result_line` in parts."""
+        return _Line(self._next_piece, encode(route.response, message, STREAM), len(message))
 
     def call(self, route: Route, metadata: Metadata, timeout: float | None) -> InProcessStream:
         """Start a streaming call. Raises StatusError."""
@@ -170,6 +185,38 @@ class Gateway:
             stream.half_close()
 
 
+class _Line:
+    """One response of a stream as JSON, in parts: a client that does not read holds one of them, and not all of a response."""
+
+    def __init__(
+        self, next_piece: Callable[[Iterator[str], int], Awaitable[str | None]], pieces: Iterator[str], size: int
+    ) -> None:
+        self._next_piece = next_piece
+        self._pieces = pieces
+        self._left = size
+        self._begin = '{"result":'
+        self._is_over = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._is_over:
+            raise StopAsyncIteration
+        parts, size = [self._begin], 0
+        self._begin = ""
+        while size < _PART_BYTES:
+            piece = await self._next_piece(self._pieces, self._left)
+            if piece is None:
+                self._is_over = True
+                parts.append("}\n")
+                break
+            self._left -= len(piece)
+            parts.append(piece)
+            size += len(piece)
+        return "".join(parts).encode()
+
+
 class _Answers:
     """A stream's responses as the body of an HTTP response. pending: received, not yet converted."""
 
@@ -179,6 +226,7 @@ class _Answers:
         self._stream = stream
         self._feeder = feeder
         self._is_over = False
+        self._line: AsyncIterator[bytes] | None = None  # that of which a part is sent
         self.pending: bytes | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -188,11 +236,18 @@ class _Answers:
         if self._is_over:
             raise StopAsyncIteration
         try:
-            message, self.pending = self.pending, None
-            if message is None:
-                message = await self._stream.receive()
-            if message is not None:
-                return await self._gateway.result_line(self._route, message)
+            while True:
+                if self._line is not None:
+                    part = await anext(self._line, b"")
+                    if part:
+                        return part
+                    self._line = None
+                message, self.pending = self.pending, None
+                if message is None:
+                    message = await self._stream.receive()
+                if message is None:
+                    break
+                self._line = self._gateway.line(self._route, message)
         except StatusError as error:
             self.end()
             return error_line(error)
