@@ -265,7 +265,7 @@ def test_messages_are_encoded_as_by_protobufs_own_mapping(message: Message) -> N
 
     expected = MessageToDict(message, preserving_proto_field_name=True)
     for style in (RESPONSE, STREAM):
-        assert json.loads("".join(encode(type(message), message.SerializeToString(), style))) == expected
+        assert json.loads("".join(encode(type(message), [message.SerializeToString()], style))) == expected
 
 
 @given(st.text(alphabet='{}[]",:\\ \n-.0123456789eEtrufalsn\x01x', max_size=12))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 
 from tercet.gateway import Gateway
 from tercet.gateway.json_encode import RESPONSE
 from tercet.intake import TURN_WORK
 from tercet.proto import kv_pb2, rpc_pb2
-from tercet.rpc import UnaryCall, method_table, unary
+from tercet.rpc import ServerStream, UnaryCall, bidi_stream, method_table, unary
 from tests.support.turns import Turns
 from tests.support.waiting import scaled
 
 PUT = "/etcdserverpb.KV/Put"
+WATCH = "/etcdserverpb.Watch/Watch"
 FIELDS = 250
 MANY = 100
 
@@ -67,5 +69,50 @@ def test_an_answer_with_many_fields_is_converted_over_several_turns() -> None:
             text = await gateway.convert(rpc_pb2.RangeResponse, message.SerializeToString(), RESPONSE)
         assert text.count('"key"') == len(kvs)
         assert len(turns.events) > len(kvs) // TURN_WORK * 5
+
+    asyncio.run(main())
+
+
+def test_an_event_that_wakes_many_streams_is_converted_over_several_turns() -> None:
+    """Nobody reads but the loop itself; each response is sent in parts of bounded size."""
+
+    async def main() -> None:
+        gate = asyncio.Event()
+        event = kv_pb2.Event(kv=kv_pb2.KeyValue(key=b"k", value=bytes(100_000)))
+        body = rpc_pb2.WatchResponse(events=[event] * 3).SerializeToString()
+        header = rpc_pb2.WatchResponse(watch_id=7).SerializeToString()
+
+        async def watch(stream: ServerStream) -> None:
+            stream.send_now(header)
+            await gate.wait()
+            stream.send_parts(header, [body])
+
+        turns = Turns()
+        gateway = Gateway(method_table({WATCH: bidi_stream(watch)}), message_bytes_max=1 << 20)
+        longest = 0
+
+        async def read() -> str:
+            nonlocal longest
+            status, _, answer = await gateway.handle(b"POST", b"/v3/watch", (), b'{"create_request":{"key":"YQ=="}}')
+            assert status == 200
+            assert not isinstance(answer, bytes)
+            text = ""
+            async for part in answer:
+                turns.note()
+                longest = max(longest, len(part))
+                text += part.decode()
+            return text
+
+        readers = [asyncio.create_task(read()) for _ in range(MANY)]
+        await asyncio.sleep(0.1)
+        gate.set()
+        async with asyncio.timeout(scaled(60)):
+            texts = await asyncio.gather(*readers)
+        assert len(set(texts)) == 1
+        first, second = (json.loads(line)["result"] for line in texts[0].splitlines())
+        assert first == {"watch_id": "7"}
+        assert (second["watch_id"], len(second["events"])) == ("7", 3)
+        assert longest < 200_000, "one event, and not three"
+        assert len(turns.events) > MANY
 
     asyncio.run(main())

@@ -109,7 +109,7 @@ class Gateway:
         return "".join([piece async for piece in self._pieces(kind, message, style)])
 
     async def _pieces(self, kind: type[Message], message: bytes, style: JsonStyle) -> AsyncIterator[str]:
-        pieces, left = encode(kind, message, style), len(message)
+        pieces, left = encode(kind, [message], style), len(message)
         while (piece := await self._next_piece(pieces, left)) is not None:
             yield piece
             left -= len(piece)
@@ -137,9 +137,9 @@ class Gateway:
         """One response of a stream."""
         return f'{{"result":{await self.convert(route.response, message, STREAM)}}}\n'.encode()
 
-    def line(self, route: Route, message: bytes) -> AsyncIterator[bytes]:
-        """`result_line` in parts."""
-        return _Line(self._next_piece, encode(route.response, message, STREAM), len(message))
+    def line(self, route: Route, message: list[bytes]) -> AsyncIterator[bytes]:
+        """`result_line` in parts, of a message in parts."""
+        return _Line(self._next_piece, encode(route.response, message, STREAM), sum(map(len, message)))
 
     def call(self, route: Route, metadata: Metadata, timeout: float | None) -> InProcessStream:
         """Start a streaming call. Raises StatusError."""
@@ -161,7 +161,7 @@ class Gateway:
             feeder = None
         answers = _Answers(self, route, stream, feeder)
         try:
-            first = await stream.receive()
+            first = await stream.receive_parts()
         except StatusError as error:
             answers.end()
             return _HTTP_STATUS.get(error.code, 500), [(b"Content-Type", JSON)], error_line(error)
@@ -227,7 +227,7 @@ class _Answers:
         self._feeder = feeder
         self._is_over = False
         self._line: AsyncIterator[bytes] | None = None  # that of which a part is sent
-        self.pending: bytes | None = None
+        self.pending: list[bytes] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -244,7 +244,7 @@ class _Answers:
                     self._line = None
                 message, self.pending = self.pending, None
                 if message is None:
-                    message = await self._stream.receive()
+                    message = await self._stream.receive_parts()
                 if message is None:
                     break
                 self._line = self._gateway.line(self._route, message)

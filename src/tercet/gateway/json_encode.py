@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -44,11 +45,14 @@ RESPONSE = JsonStyle(", ", escapes_html=False)
 STREAM = JsonStyle(",", escapes_html=True)
 
 
-def encode(kind: type[Message], encoded: bytes, style: JsonStyle) -> Iterator[str]:
-    """The JSON of a message in pieces. Raises DecodeError for an encoding that is not one of this kind."""
+def encode(kind: type[Message], encoded: Iterable[bytes], style: JsonStyle) -> Iterator[str]:
+    """The JSON of a message in pieces. encoded: in parts that end between fields of the message.
+
+    Raises DecodeError for an encoding that is not one of this kind.
+    """
     opened: FieldDescriptor | None = None
     separator = "{"
-    for piece in _slices(encoded):
+    for piece in chain.from_iterable(map(_slices, encoded)):
         for field, value in kind.FromString(piece).ListFields():
             if field is opened:
                 yield "".join(style.comma + _value(field, each, style) for each in value)

@@ -34,7 +34,7 @@ class Inbox:
 
     def __init__(self, throttle: Callable[[bool], object]) -> None:
         self._throttle = throttle
-        self._messages: deque[bytes | Compressed] = deque()
+        self._messages: deque[bytes | list[bytes] | Compressed] = deque()
         self._bytes = 0
         self._ended = False
         self._intake = intake_of_running_loop()
@@ -72,6 +72,12 @@ class Inbox:
         self._count(len(message.data) + _MESSAGE_OVERHEAD_BYTES)
         self._wake_reader()
 
+    def put_parts(self, parts: list[bytes]) -> None:
+        """One message, which is not joined before it is taken."""
+        self._messages.append(parts)
+        self._count(sum(map(len, parts)) + _MESSAGE_OVERHEAD_BYTES)
+        self._wake_reader()
+
     def end(self) -> None:
         """No message will follow; those that arrived can still be taken."""
         self._ended = True
@@ -86,6 +92,13 @@ class Inbox:
 
     async def take(self) -> bytes | None:
         """The next message, None after the last. Raises StatusError for one that cannot be decompressed."""
+        parts = await self.take_parts()
+        if parts is None:
+            return None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def take_parts(self) -> list[bytes] | None:
+        """`take`, without joining the message."""
         if self._messages:
             if self._intake.left > 0:
                 self._intake.spend(_MESSAGE_WORK)
@@ -98,12 +111,14 @@ class Inbox:
             self._at_once_left = _AT_ONCE_MAX
             await self._arrival  # `_wake_reader` has spent the work of the message
         message = self._messages.popleft()
-        self._bytes -= (len(message.data) if isinstance(message, Compressed) else len(message)) + _MESSAGE_OVERHEAD_BYTES
+        self._bytes -= _size_of(message) + _MESSAGE_OVERHEAD_BYTES
         if self._shut and self._bytes <= _INBOX_BYTES // 2:
             self._shut = False
             if not self._ended:
                 self._throttle(False)
-        return await self._expanded(message) if isinstance(message, Compressed) else message
+        if isinstance(message, Compressed):
+            return [await self._expanded(message)]
+        return message if isinstance(message, list) else [message]
 
     async def _expanded(self, message: Compressed) -> bytes:
         expanded: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -125,6 +140,12 @@ class Inbox:
         arrival, self._arrival = self._arrival, None
         if arrival is not None:
             self._intake.run(partial(_resume, arrival), _MESSAGE_WORK)
+
+
+def _size_of(message: bytes | list[bytes] | Compressed) -> int:
+    if isinstance(message, Compressed):
+        return len(message.data)
+    return sum(map(len, message)) if isinstance(message, list) else len(message)
 
 
 class Outlet:

@@ -184,6 +184,15 @@ class _ServerSide(ServerStream):
         self.answers.inbox.put([message])
         return self.answers.has_room
 
+    def send_parts(self, head: bytes, body: list[bytes]) -> bool:
+        """Without a copy: hundreds of streams may wait for their clients with the same large body."""
+        if self.finished:
+            return False
+        self.send_headers()
+        self.method.sent += 1
+        self.answers.inbox.put_parts([head, *body])
+        return self.answers.has_room
+
     async def drained(self) -> None:
         if not self.finished:
             await self.answers.wait_for_room()
@@ -237,10 +246,15 @@ class InProcessStream:
 
     async def receive(self) -> bytes | None:
         """The next message, None when the handler has ended the call with OK. One caller at a time. Raises RpcError."""
-        message = await self._call.answers.inbox.take()
-        if message is None and self._call.error is not None:
+        parts = await self.receive_parts()
+        return None if parts is None else b"".join(parts)
+
+    async def receive_parts(self) -> list[bytes] | None:
+        """`receive`, without joining the message."""
+        parts = await self._call.answers.inbox.take_parts()
+        if parts is None and self._call.error is not None:
             raise self._failure(self._call.error)
-        return message
+        return parts
 
     async def headers_received(self) -> None:
         """Return once the handler has sent headers, or ended the call."""
