@@ -57,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     map_large_blocks()
     _allow_descriptors()
     gc.set_threshold(*GC_THRESHOLDS)
+    gc.freeze()  # what imports made stays: the first collection would visit all of it
     gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         ended_by = runner.run(_run(loaded.config))
