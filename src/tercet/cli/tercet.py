@@ -17,7 +17,6 @@ import gc
 import signal
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 
 from tercet.cli.streams import discard, is_output_error, open_missing_streams, write_error_text
@@ -42,7 +41,7 @@ _COMMAND_MODULES = {
     "metrics": "tercet.cli.metrics.command",
 }
 
-# Imports make 100,000 objects that stay; with Python's own 700, collections among them are a twentieth of a command's start.
+# Fewer than in cli/start.py: `bench` measures latencies, and a collection of so many objects takes 2 ms.
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
 # Optional packages, and the extra that installs each.
@@ -95,6 +94,8 @@ def _run(line: list[str]) -> int:
 
 def _suggest(word: str) -> None:
     """Suggest a subcommand; the server, which knows only flags, rejects the word."""
+    from difflib import get_close_matches
+
     near = get_close_matches(word, _COMMANDS, n=1)
     if near:
         sys.stderr.write(f"tercet: unknown command {word!r}; did you mean `tercet {near[0]}`?\n")

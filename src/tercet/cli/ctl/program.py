@@ -18,9 +18,6 @@ from tercet.cli.streams import Output, discard, open_missing_streams
 Execute = Callable[[Found, Values, list[str]], None]
 """Runs a command to its end. Raises CommandError for every failure."""
 
-# Imports make many objects that stay; with Python's own 700, collections among them are a tenth of a command's processor time.
-_OBJECTS_BETWEEN_COLLECTIONS = 20_000
-
 
 def run_program(root: Command, alias: str, arguments: Sequence[str] | None, execute: Execute) -> int:
     """Run one line, by default this process's. Returns the exit code.
@@ -33,7 +30,6 @@ def run_program(root: Command, alias: str, arguments: Sequence[str] | None, exec
 
 
 def _run_process(root: Command, alias: str, execute: Execute) -> int:
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     if os.path.basename(sys.argv[0]) == alias:
         root = root._replace(name=alias)
     try:
