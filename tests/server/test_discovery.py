@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import dns.resolver
 import pytest
@@ -101,7 +100,7 @@ def test_records_that_form_no_cluster(flags: tuple[str, ...], text: str) -> None
     ],
 )
 def test_peers_found_by_dns_have_certificates_of_the_domain(cluster: str, flags: tuple[str, ...], name: str) -> None:
-    found = replace(config("--name=n1", *flags), initial_cluster=f"n1={cluster}")
+    found = config("--name=n1", *flags)._replace(initial_cluster=f"n1={cluster}")
     assert peer_server_name(found) == name
 
 

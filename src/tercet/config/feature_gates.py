@@ -8,14 +8,13 @@ Source: etcd server/features/etcd_features.go, pkg/featuregate.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from tercet.gotext.strconv import GoSyntaxError, parse_bool
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(NamedTuple):
     """is_used: False if this version accepts the gate and ignores it."""
 
     name: str

@@ -9,7 +9,6 @@ Source: etcd 3.7's flags; the retired ones are those of 3.4 to 3.6.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from tercet.config.flags import Flag, Kind, Retired, Support
 
@@ -351,7 +350,7 @@ def _rows() -> Iterator[Flag]:
     }
     for group, rows in groups.items():
         for row in rows:
-            yield replace(row, group=group)
+            yield row._replace(group=group)
 
 
 FLAGS: Mapping[str, Flag] = {flag.name: flag for flag in _rows()}

@@ -11,9 +11,8 @@ Source: Go's flag and strconv packages, for syntax and error texts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from tercet.config.feature_gates import parse_gates
 from tercet.gotext.duration import parse_duration
@@ -52,8 +51,7 @@ class Support(Enum):
     """The member does not start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(NamedTuple):
     """One row of the table.
 
     path: keys of the value in a config file, outermost first; empty if a file cannot set it.
@@ -91,8 +89,7 @@ class Flag:
         return _parse(self, text)
 
 
-@dataclass(frozen=True, slots=True)
-class Retired:
+class Retired(NamedTuple):
     """A flag of older etcd versions, accepted with a warning so that old unit files keep working.
 
     now, gate: the flag or feature gate that replaced it. Neither: the flag has no effect.

@@ -9,8 +9,7 @@ Source: etcd's server/etcdmain/config.go and server/embed/config.go.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from tercet import __version__
 from tercet.config.config_file import read_config_file
@@ -31,8 +30,7 @@ from tercet.version import ETCD_VERSION
 _SHORTEST_TIMEOUT = 5 * 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A valid configuration, its log settings, and the lines to log first."""
 
     config: ServerConfig
@@ -201,13 +199,13 @@ def _build(values: Mapping[str, Any], find_default_host: Callable[[], str], line
     config = ServerConfig(**fields)
     if not 4 <= config.bcrypt_cost <= 31:
         lines.append(warn("use default bcrypt cost instead of the invalid given cost", given_cost=config.bcrypt_cost))
-        config = replace(config, bcrypt_cost=10)
+        config = config._replace(bcrypt_cost=10)
     if config.watch_progress_notify_interval_seconds < 0.1:
         lines.append(warn("watch progress notify interval increased", given=format_seconds(fields[_NOTIFY]), used="100ms"))
-        config = replace(config, watch_progress_notify_interval_seconds=0.1)
+        config = config._replace(watch_progress_notify_interval_seconds=0.1)
     config = _with_default_host(config, find_default_host, lines)
     if not config.data_dir:
-        config = replace(config, data_dir=f"{config.name}.etcd")
+        config = config._replace(data_dir=f"{config.name}.etcd")
         lines.append(warn("'data-dir' was empty; using default", data_dir=config.data_dir))
     return config
 
@@ -241,12 +239,12 @@ def _with_default_host(config: ServerConfig, find_default_host: Callable[[], str
         lines.append(info("detected default host for advertise", host=host))
         if peers:
             urls = (config.initial_advertise_peer_urls[0].with_host(host, peers.port),)
-            config = replace(config, initial_advertise_peer_urls=urls)
+            config = config._replace(initial_advertise_peer_urls=urls)
         if clients:
-            config = replace(config, advertise_client_urls=(config.advertise_client_urls[0].with_host(host, clients.port),))
+            config = config._replace(advertise_client_urls=(config.advertise_client_urls[0].with_host(host, clients.port),))
     if config.name != FLAGS["name"].default and config.initial_cluster == FLAGS["initial-cluster"].default:
         own = ",".join(f"{config.name or 'default'}={url}" for url in config.initial_advertise_peer_urls)
-        config = replace(config, initial_cluster=own)
+        config = config._replace(initial_cluster=own)
     return config
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tercet.errors import ConfigError
 
@@ -28,8 +27,7 @@ _ROTATION_TYPES = {"maxsize": int, "maxage": int, "maxbackups": int, "localtime"
 _GO_NAMES = {int: "int", bool: "bool"}
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
+class Rotation(NamedTuple):
     """megabytes_max: size at which a file is rotated. days_max, files_max: bounds on old files; 0: none."""
 
     megabytes_max: int = 100
@@ -39,8 +37,7 @@ class Rotation:
     compress: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LogSettings:
+class LogSettings(NamedTuple):
     """level: of the logging module. outputs: stderr, stdout, systemd/journal or file paths; empty: no log."""
 
     level: int = logging.INFO

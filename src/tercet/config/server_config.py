@@ -8,13 +8,12 @@ compares the two.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tercet.gotext.urls import Url
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)  # the generated methods of so many fields take time at start
-class ServerConfig:
+class ServerConfig(NamedTuple):  # a dataclass of so many fields takes several milliseconds to define
     """Returned by `config.load`.
 
     heartbeat_interval and election_timeout are in milliseconds, auth_token_ttl in seconds, self_signed_cert_validity in years.

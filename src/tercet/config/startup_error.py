@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tercet.errors import ConfigError
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 FATAL = logging.CRITICAL
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A log line, to be written once logging is configured."""
 
     level: int

@@ -11,7 +11,7 @@ Source: etcd client/pkg/types/urls.go (NewURLs), net/url.Parse.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tercet.gotext.host_port import join_host_port, split_host_port
 
@@ -19,13 +19,12 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _BAD_IN_HOST = re.compile(r'[\x00-\x20"<>\\^`{|}\x7f]')
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Url:
+class Url(NamedTuple):
     """One URL; ordered by its text, as etcd orders them."""
 
     text: str
-    scheme: str = field(compare=False)
-    address: str = field(compare=False)
+    scheme: str
+    address: str
     """`host:port` on TCP, the socket's path for unix."""
 
     def __str__(self) -> str:

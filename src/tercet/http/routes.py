@@ -12,7 +12,6 @@ import asyncio
 import json
 import posixpath
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes
 
@@ -56,8 +55,7 @@ class Versions(NamedTuple):
     storage: str
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """cors: allowed origins; hosts: allowed Host names without TLS. `*`, or an empty set, allows all."""
 
     cors: frozenset[str] = frozenset("*")

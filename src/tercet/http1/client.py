@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import h11
 
@@ -30,8 +29,7 @@ _HANDSHAKE_SECONDS: Final = 10.0  # etcd's TLSHandshakeTimeout, apart from the d
 _STREAM_HEAD_SECONDS: Final = 5.0  # etcd's ConnReadTimeout of streams
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A response. `headers` have lower-case names; of a repeated one the first counts."""
 
     status: int

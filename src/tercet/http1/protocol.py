@@ -11,9 +11,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import cast
+from typing import NamedTuple, cast
 
 import h11
 
@@ -27,8 +26,7 @@ logger = logging.getLogger(__name__)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
-@dataclass(frozen=True, slots=True)
-class HttpLimits:
+class HttpLimits(NamedTuple):
     """read_seconds: for a whole request to arrive, idle time included. write_seconds: for the client to read a response.
 
     ahead_bytes: read beyond the request in progress, before reading is paused.

@@ -13,10 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import h11
 
@@ -43,8 +42,7 @@ class BodyTooLarge(BodyError):
     """The body exceeds what its reader accepts."""
 
 
-@dataclass(slots=True)
-class Request:
+class Request(NamedTuple):
     """`headers` have lower-case names; of a repeated one the first counts, as in Go."""
 
     method: str
@@ -53,15 +51,13 @@ class Request:
     body: Body
 
 
-@dataclass(slots=True)
-class Response:
+class Response(NamedTuple):
     status: int
     body: bytes = b""
-    headers: TextHeaders = field(default_factory=list)
+    headers: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(slots=True)
-class StreamResponse:
+class StreamResponse(NamedTuple):
     """200 with an endless chunked body, written by the protocol that `take` returns."""
 
     headers: TextHeaders

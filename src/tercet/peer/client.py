@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -38,8 +37,7 @@ class NoAnswer(TercetError):
     """No member gave a usable answer; the text says how each one failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterView:
+class ClusterView(NamedTuple):
     """A cluster as one of its members sees it. `members`: the JSON of /members."""
 
     cluster_id: int

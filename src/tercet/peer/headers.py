@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tercet.http1.messages import TextHeaders
 
@@ -28,8 +27,7 @@ _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.\d{1,9}(?:[-+][0-9A-Za-z.+-]*)?")
 _HEX_ID = re.compile(r"[0-9a-fA-F]{1,16}")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What this member tells its peers about itself. `peer_urls` are the advertised ones."""
 
     id: int

@@ -79,8 +79,7 @@ class RaftEndpoints:
         if refusal is None:
             self._learn_remote(request, parse_id(request.headers.get("x-server-from")))
             refusal = await take(request)
-        refusal.headers.extend(self._cluster)
-        return refusal
+        return refusal._replace(headers=[*refusal.headers, *self._cluster])
 
     def _wrong_cluster(self, request: Request) -> Response | None:
         """The checks that all endpoints but probing share."""
@@ -188,8 +187,7 @@ class RaftEndpoints:
                 peer, kind = found
                 return StreamResponse(own, lambda transport: peer.attach(kind, transport))
             refusal = found
-        refusal.headers.extend(own)
-        return refusal
+        return refusal._replace(headers=[*refusal.headers, *own])
 
     def _find_stream(self, request: Request) -> tuple[Peer, str] | Response:
         kind, slash, id_text = request.path[len(_STREAMS) :].partition("/")

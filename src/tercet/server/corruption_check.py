@@ -17,8 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, StorageFailure, TercetError
 from tercet.log_fields import fields
@@ -30,8 +29,7 @@ from tercet.replica.replica import Replica
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class PeerHash:
+class PeerHash(NamedTuple):
     """The answer of one other member; None with `error` if no URL of it gave one."""
 
     member_id: int

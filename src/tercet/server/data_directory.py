@@ -16,8 +16,8 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, CorruptRecord, DamagedDatabase
@@ -41,8 +41,7 @@ from tercet.storage.wal_recovery import Recovered
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A member's state after recovery or bootstrap."""
 
     member_id: int

@@ -10,7 +10,6 @@ Few members start this way: the client that both need is loaded only then.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tercet.config.initial_cluster import Resolve
@@ -32,11 +31,11 @@ async def discover(config: ServerConfig, resolve: Resolve, resolver: Resolver | 
         from tercet.server.discovery_token import discover_by_token
 
         found = await discover_by_token(config)
-        return replace(config, initial_cluster=found, initial_cluster_token=config.discovery_token)
+        return config._replace(initial_cluster=found, initial_cluster_token=config.discovery_token)
     if config.discovery_srv:
         from tercet.server.discovery_dns import discover_by_dns
 
-        return replace(config, initial_cluster=await discover_by_dns(config, resolve, resolver))
+        return config._replace(initial_cluster=await discover_by_dns(config, resolve, resolver))
     return config
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from tercet.http1.messages import HttpHandler
 from tercet.rpc import Handler
@@ -12,8 +13,7 @@ from tercet.server.member_storage import MemberStorage
 from tercet.server.replica_driver import Peers
 
 
-@dataclass(frozen=True, slots=True)
-class Hosting:
+class Hosting(NamedTuple):
     """storage: None for the disk that the configuration names.
 
     sockets: bound already, by the address of the listen URL, since a port that the kernel chooses must be known before the
@@ -31,9 +31,9 @@ class Hosting:
     """
 
     storage: MemberStorage | None = None
-    sockets: Mapping[str, socket.socket] = field(default_factory=dict)
-    services: Mapping[str, Handler] = field(default_factory=dict)
-    routes: Mapping[str, HttpHandler] = field(default_factory=dict)
+    sockets: Mapping[str, socket.socket] = MappingProxyType({})
+    services: Mapping[str, Handler] = MappingProxyType({})
+    routes: Mapping[str, HttpHandler] = MappingProxyType({})
     is_new_cluster: bool = False
     notifies: bool = True
     stops_at_once: bool = False

@@ -24,8 +24,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tercet.errors import ConfigError
 from tercet.gotext.host_port import join_host_port, unmapped
@@ -46,8 +45,7 @@ ProtocolFactory = Callable[[bytes], asyncio.Protocol]
 """Makes the protocol of a connection. Argument: the bytes already read from it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A bound socket and its URLs: one, or one with http and one with https.
 
     file: device and inode of a Unix socket that this process has bound.
@@ -158,8 +156,7 @@ def _where(url: Url) -> tuple[socket.AddressFamily, Any, str]:
     return family, (host, url.port), f"tcp {join_host_port(host, url.port)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(NamedTuple):
     """Protocols by kind of connection; a connection for None is closed. grpc: HTTP/2. plain_http, secure_http: HTTP/1.1."""
 
     grpc: ProtocolFactory | None

@@ -10,9 +10,8 @@ import os
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, CorruptRecord
@@ -31,8 +30,7 @@ Seconds = Callable[[float], None]
 """Observes how long something took."""
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(NamedTuple):
     """Directories of a member."""
 
     data: Path

@@ -13,7 +13,7 @@ import posixpath
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from tercet.errors import StorageFailure
 from tercet.raft.types import Entry, HardState, Snapshot
@@ -23,8 +23,7 @@ from tercet.storage.interfaces import FileSystem
 SEGMENT_NAME: Final = re.compile(r"([0-9a-f]{16})\.wal")
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(NamedTuple):
     """The log's content. `entries` start right after `snapshot`, or at index 1 without one."""
 
     metadata: bytes
@@ -34,8 +33,7 @@ class Recovered:
     repaired: str | None  # for the operator: what was cut; None if nothing
 
 
-@dataclass(slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A file of the log. `first_index` is the index of the first entry that it may hold."""
 
     number: int
@@ -43,8 +41,7 @@ class Segment:
     first_index: int
 
 
-@dataclass(slots=True)
-class Scan:
+class Scan(NamedTuple):
     """What recovery found, and where writing continues."""
 
     recovered: Recovered

@@ -10,11 +10,10 @@ Source: etcd 3.7's metrics. Odd types are kept: proposals_committed_total is a g
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """kind: counter, gauge, histogram, or summary: one without quantiles. bounds: upper bounds of a histogram's buckets,
     without +Inf.
     """

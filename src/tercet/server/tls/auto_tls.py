@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from tercet.gotext.host_port import is_ip
@@ -24,7 +23,7 @@ def with_self_signed(files: TlsFiles, directory: str, urls: Iterable[Url], *, ye
     if not (os.path.exists(cert) and os.path.exists(key)):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         _generate(cert, key, sorted({url.host for url in urls if not url.is_unix}), years)
-    return replace(files, cert=cert, key=key, is_self_signed=True)
+    return files._replace(cert=cert, key=key, is_self_signed=True)
 
 
 def _generate(cert: str, key: str, hosts: list[str], years: int) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
+class TlsFiles(NamedTuple):
     """prefix: of the flags that name the files ("" or "peer-"), for error texts.
 
     client_cert, client_key: presented when dialing; if empty, the listener's own.
