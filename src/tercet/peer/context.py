@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tercet.http1.client import HttpClient
 from tercet.peer.frames import MESSAGE_BYTES_MAX
@@ -41,8 +40,7 @@ class Handler(Protocol):
         """Whether this member was removed from the cluster."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Limits of memory (bytes) and time (seconds). The counts are etcd's."""
 
     message_bytes_max: int = MESSAGE_BYTES_MAX  # one message or frame received on a stream

@@ -11,8 +11,6 @@ Source: etcd raft confchange/confchange.go. Departs in: progress is not changed 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tercet.errors import Code, InvariantViolation, RequestError, require
 from tercet.raft.types import NO_MEMBER, ConfChange, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState
 
@@ -64,7 +62,7 @@ def enter_joint(conf: ConfState, changes: list[Change] | tuple[Change, ...], *, 
         raise ConfChangeRefused("joint change in a joint configuration")
     if not conf.voters:
         raise ConfChangeRefused("a configuration without voters cannot become joint")
-    return _applied(replace(conf, voters_outgoing=conf.voters, auto_leave=auto_leave), changes)
+    return _applied(conf._replace(voters_outgoing=conf.voters, auto_leave=auto_leave), changes)
 
 
 def leave_joint(conf: ConfState) -> ConfState:
@@ -112,7 +110,7 @@ def _applied(conf: ConfState, changes: list[Change] | tuple[Change, ...]) -> Con
 
 def _with_voter(conf: ConfState, member: int) -> ConfState:
     conf = _without(conf, member)
-    return replace(conf, voters=_sorted({*conf.voters, member}))
+    return conf._replace(voters=_sorted({*conf.voters, member}))
 
 
 def _with_learner(conf: ConfState, member: int) -> ConfState:
@@ -120,15 +118,15 @@ def _with_learner(conf: ConfState, member: int) -> ConfState:
         return conf
     conf = _without(conf, member)
     if member in conf.voters_outgoing:  # it votes in the outgoing half until that is left
-        return replace(conf, learners_next=_sorted({*conf.learners_next, member}))
-    return replace(conf, learners=_sorted({*conf.learners, member}))
+        return conf._replace(learners_next=_sorted({*conf.learners_next, member}))
+    return conf._replace(learners=_sorted({*conf.learners, member}))
 
 
 def _without(conf: ConfState, member: int) -> ConfState:
     voters, learners, later = (
         tuple(other for other in part if other != member) for part in (conf.voters, conf.learners, conf.learners_next)
     )
-    return replace(conf, voters=voters, learners=learners, learners_next=later)
+    return conf._replace(voters=voters, learners=learners, learners_next=later)
 
 
 _EFFECTS = {

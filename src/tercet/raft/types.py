@@ -117,8 +117,7 @@ class HardState(NamedTuple):
     commit: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ConfState:
+class ConfState(NamedTuple):
     """A configuration, by member id. `voters_outgoing` is non-empty only in a joint configuration."""
 
     voters: tuple[int, ...] = ()
@@ -231,8 +230,7 @@ class Message:
     __hash__ = None  # type: ignore[assignment]
 
 
-@dataclass(frozen=True, slots=True)
-class ConfChange:
+class ConfChange(NamedTuple):
     """raftpb.ConfChange, the form that etcd proposes: one member at a time. `context` is etcd's membership JSON."""
 
     type: ConfChangeType
@@ -241,8 +239,7 @@ class ConfChange:
     context: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfChangeV2:
+class ConfChangeV2(NamedTuple):
     """Several changes at once, through a joint configuration if more than one voter changes (thesis §4.3)."""
 
     changes: tuple[tuple[ConfChangeType, int], ...] = ()

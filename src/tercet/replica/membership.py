@@ -12,8 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tercet import errors
 from tercet.errors import RequestError
@@ -28,8 +27,7 @@ _CLUSTER_VERSION_KEY = b"clusterVersion"
 _DOWNGRADE_KEY = b"downgrade"
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One member. `name` and `client_urls` are empty until it has started and published them."""
 
     id: int
@@ -174,13 +172,13 @@ class Membership:
         raw = json.loads(change.context)
         known = self.members.get(change.node_id)
         if raw.get("isPromote"):
-            member = replace(self.members[change.node_id], is_learner=False)
+            member = self.members[change.node_id]._replace(is_learner=False)
             logger.info("promote member", extra=fields(promoted_member_id=hex_id(change.node_id)))
         elif known is not None:
-            member = replace(known, peer_urls=tuple(raw.get("peerURLs") or ()))
+            member = known._replace(peer_urls=tuple(raw.get("peerURLs") or ()))
             logger.info("updated member", extra=_named("updated-remote-peer", member))
         else:
-            member = replace(Member.from_json(raw), is_learner=change.type == ConfChangeType.ADD_LEARNER_NODE)
+            member = Member.from_json(raw)._replace(is_learner=change.type == ConfChangeType.ADD_LEARNER_NODE)
             urls = {"added-peer-id": hex_id(member.id), "added-peer-peer-urls": list(member.peer_urls)}
             logger.info("added member", extra=fields(urls, added_peer_is_learner=member.is_learner))
         self._save(member)
@@ -198,13 +196,13 @@ class Membership:
             self.removed.remove(member_id)
             self._backend.delete(Bucket.MEMBERS_REMOVED, hex_id(member_id).encode())
         known = self.members.get(member_id) or Member(member_id, peer_urls)
-        self._save(replace(known, is_learner=False))
+        self._save(known._replace(is_learner=False))
 
     def set_attributes(self, member_id: int, name: str, client_urls: Iterable[str]) -> None:
         """Store what a member has published. An unknown or removed member is ignored, as in etcd."""
         known = self.members.get(member_id)
         if known is not None:
-            self._save(replace(known, name=name, client_urls=tuple(client_urls)))
+            self._save(known._replace(name=name, client_urls=tuple(client_urls)))
 
     def set_cluster_version(self, version: str) -> None:
         if self.cluster_version is None:

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tercet import errors
 from tercet.auth import NOBODY, Identity
@@ -52,8 +51,7 @@ _SNAP: Final = MessageType.SNAP
 READYS_IN_TURN_MAX: Final = 8  # the rest waits for the next turn, so that a backlog does not block heartbeats and clients
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """Limits of one replica; the defaults are etcd's."""
 
     request_timeout_seconds: float = 7.0

@@ -20,9 +20,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from tercet.errors import CORRUPT, Code, CorruptRecord, StatusError, strip_traceback
 from tercet.rpc.headers import metadata_of, value_of
@@ -35,8 +34,7 @@ UNREAD: Final = b"\0"  # no header has such a value
 _NO_MESSAGE = "cardinality violation: received no request message from non-client-streaming RPC"
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """The client. `common_name` is that of a verified client certificate, "" if it has none; None without a certificate."""
 
     address: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tercet.errors import Code
 from tercet.rpc import http2
@@ -36,8 +36,7 @@ _TLS_ALERTS = {
 """What a server says of the client's certificate. In TLS 1.3 it says so after the handshake has ended well for the client."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelOptions:
+class ChannelOptions(NamedTuple):
     """`keepalive_interval_seconds` 0: no pings. Servers close connections that ping more often than they allow (etcd: 5 s).
 
     keepalive_when_idle: ping without open calls too, which etcd allows once in two hours.

@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tercet.config.initial_cluster import parse_initial_cluster
 from tercet.config.server_config import ServerConfig
@@ -41,8 +40,7 @@ FetchDowngrade = Callable[[Sequence[str]], Awaitable[bool]]
 """Fetches whether a downgrade is enabled from the first peer URL that answers. Raises NoAnswer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bootstrap:
+class Bootstrap(NamedTuple):
     """The outcome of a first start. members: all members of the cluster, this one included."""
 
     member_id: int
@@ -110,7 +108,7 @@ async def bootstrap_existing(
     except NoAnswer:
         is_downgrading = False
     check_compatible(versions, own.id, is_downgrading=is_downgrading)
-    members = tuple(replace(member, name=name) if member.id == own.id else member for member in existing)
+    members = tuple(member._replace(name=name) if member.id == own.id else member for member in existing)
     return Bootstrap(own.id, view.cluster_id, members)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tercet.server.metrics.table import Metric
 
@@ -53,8 +53,7 @@ class Histograms:
             yield labels, histogram.counts, histogram.sum
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(NamedTuple):
     """A metric with the values just read: of a counter or gauge, or buckets of a histogram."""
 
     metric: Metric
