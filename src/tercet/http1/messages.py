@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -21,6 +22,9 @@ _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)([^#]*)", re.D
 CLIENT_NAME = b":client-name"
 """A pseudo-header that the server adds: the common name of a verified client certificate. No client can send it."""
 
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # English in every locale
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
 TEXT = b"text/plain; charset=utf-8"
 JSON = b"application/json"
 
@@ -30,11 +34,11 @@ def header(headers: Headers, name: bytes) -> bytes:
     return next((value for key, value in headers if key == name), b"")
 
 
-def date() -> str:
-    """The value of a response's Date."""
-    from email.utils import formatdate  # with the first response: eleven modules, which a start need not wait for
-
-    return formatdate(usegmt=True)
+def date(now: float | None = None) -> str:
+    """The value of a response's Date, RFC 9110 §5.6.7. Not `email.utils.formatdate`, which needs eleven modules."""
+    at = time.gmtime(now)
+    day = f"{_DAYS[at.tm_wday]}, {at.tm_mday:02d} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04d}"
+    return f"{day} {at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d} GMT"
 
 
 def client_name(transport: asyncio.BaseTransport | None) -> Headers:
