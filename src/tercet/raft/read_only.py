@@ -14,19 +14,20 @@ Invariant: a read joins a round only before its heartbeats are sent. An echo of 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
 
 _CONTEXT_BYTES: Final = 8
 _REQUESTS_MAX: Final = 1 << 16  # bounds the memory; a leader without a quorum steps down long before
 
 
-@dataclass(slots=True)
 class ReadRequest:
-    round: int
-    member: int
-    context: bytes
-    index: int
+    __slots__ = ("context", "index", "member", "round")
+
+    def __init__(self, round: int, member: int, context: bytes, index: int) -> None:
+        self.round = round
+        self.member = member
+        self.context = context
+        self.index = index
 
 
 class ReadOnly:

@@ -6,7 +6,6 @@ without a connection are added to OTHERS, except the busiest; if all have connec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from heapq import nlargest
 from typing import Final
 
@@ -15,14 +14,16 @@ COUNTED_MAX: Final = 1000
 OTHERS: Final = "other"
 
 
-@dataclass(slots=True)
 class TrafficCount:
     """Calls, and bytes to and from the transport, below TLS. connections: that are open."""
 
-    bytes_in: int = 0
-    bytes_out: int = 0
-    calls: int = 0
-    connections: int = 0
+    __slots__ = ("bytes_in", "bytes_out", "calls", "connections")
+
+    def __init__(self) -> None:
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.calls = 0
+        self.connections = 0
 
     def add(self, other: TrafficCount) -> None:
         """Add calls and bytes."""

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tercet.errors import Code, StatusError
 from tercet.intake import intake_of_running_loop
@@ -20,8 +19,7 @@ UnaryHandler = Callable[[UnaryCall, bytes], None]
 StreamHandler = Callable[[ServerStream], Coroutine[Any, Any, None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Handler:
+class Handler(NamedTuple):
     """A function and the kind of method that it serves."""
 
     kind: Kind

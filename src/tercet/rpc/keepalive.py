@@ -9,7 +9,6 @@ keepalive), and its defaults.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -77,14 +76,16 @@ _STRIKES_MAX = 2
 _IDLE_SECONDS = 2 * 3600.0
 
 
-@dataclass(slots=True)
 class PingPolicy:
     """Counts a client's pings that come too early; data sent to it since the last ping resets the count."""
 
-    min_interval_seconds: float
-    permit_without_calls: bool
-    strikes: int = 0
-    last_ping: float = float("-inf")
+    __slots__ = ("last_ping", "min_interval_seconds", "permit_without_calls", "strikes")
+
+    def __init__(self, min_interval_seconds: float, permit_without_calls: bool) -> None:
+        self.min_interval_seconds = min_interval_seconds
+        self.permit_without_calls = permit_without_calls
+        self.strikes = 0
+        self.last_ping = float("-inf")
 
     def is_abuse(self, now: float, *, has_calls: bool, sent_data: bool) -> bool:
         """Count one ping. `sent_data`: an answer was sent since the last ping; clients then use pings to measure bandwidth."""

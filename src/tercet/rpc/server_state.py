@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tercet.intake import intake_of_running_loop
 from tercet.rpc.bounded_connection import BoundedConnection, QueuedReplies
@@ -41,8 +40,7 @@ _VERSIONS_MAX = 100
 _CACHED_HEADER_BYTES_MAX = 2048  # a block with a token fits; what clients can store here stays below 2 MiB
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
+class ServerOptions(NamedTuple):
     """Defaults are etcd's. Seconds may be fractions; 0 switches the server's own pings off."""
 
     max_message_bytes: int = 1572864 + 524288
