@@ -23,10 +23,10 @@ def encode_varint(value: int) -> bytes:
 
 _ONE_BYTE: Final = [bytes((value,)) for value in range(0x80)]
 
-# Encodings of 0 to 2**14 - 1: what `varint` returns for them. Callers that know their number to be small index it themselves.
-VARINTS: Final = (*_ONE_BYTE, *(bytes((value & 0x7F | 0x80, value >> 7)) for value in range(0x80, 1 << 14)))
 MORE: Final = [bytes((0x80 | low,)) for low in range(0x80)]
 """A varint's first byte with more to follow, by its low seven bits. What follows is the varint of the other bits."""
+# Encodings of 0 to 2**14 - 1: what `varint` returns for them. Callers that know their number to be small index it themselves.
+VARINTS: Final = (*_ONE_BYTE, *[first + second for second in _ONE_BYTE[1:] for first in MORE])
 _UINT64: Final = (1 << 64) - 1
 
 
