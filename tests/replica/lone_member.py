@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from tercet.auth import SimpleTokens
+from tercet.proto.wire import paste_field
 from tercet.raft import Raft, RaftConfig
 from tercet.raft.types import ConfState, Entry, HardState, Message, MessageType, Snapshot
 from tercet.replica.membership import Member
@@ -201,7 +202,7 @@ def append(index: int, log_term: int, entries: Iterable[Entry] = (), *, commit: 
 
 def put_entry(term: int, index: int, key: bytes, value: bytes = b"") -> Entry:
     """An entry that puts a key, as another member would propose it."""
-    body = b"\x0a" + bytes((len(key),)) + key + b"\x12" + bytes((len(value),)) + value
+    body = paste_field(1, key) + paste_field(2, value)
     return Entry(term, index, encode_request("put", body, RequestIds(LEADER, 1000 + index)))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from tercet.raft.types import Entry
-from tercet.replica.log_compaction import COMPACTED_IN_TURN
+from tercet.replica.log_compaction import COMPACTED_BYTES_IN_TURN, COMPACTED_IN_TURN
 from tercet.replica.replica import Options
 from tercet.storage.memory_backend import MemoryBackend
 from tests.replica.lone_member import LoneMember, put_entry
@@ -82,3 +83,20 @@ def test_many_entries_that_were_kept_are_dropped_in_several_turns() -> None:
         dropped.append(member.raft.log.first_index - before)
     assert 0 < max(dropped) <= COMPACTED_IN_TURN
     assert member.raft.log.first_index - first >= 49_000
+
+
+def test_large_entries_are_dropped_in_several_turns_also_of_an_idle_member() -> None:
+    """To free 256 MiB at once takes 60 ms."""
+    size = COMPACTED_BYTES_IN_TURN // 4
+    member = LoneMember(options=Options(snapshot_entries=20, catch_up_entries=1))
+    last = member.replica.applied_index
+    entries = [put_entry(2, last + 1 + number, b"k", bytes(size)) for number in range(20)]
+    member.follow(entries, commit=last + 20)
+    sizes = [member.raft.log.size_bytes]
+    for _ in range(10):
+        member.replica.tick()
+        member.settle()
+        sizes.append(member.raft.log.size_bytes)
+    assert len(set(sizes)) >= 3
+    assert max(before - after for before, after in pairwise(sizes)) <= COMPACTED_BYTES_IN_TURN + 2 * size
+    assert sizes[-1] <= COMPACTED_BYTES_IN_TURN + size

@@ -2,16 +2,15 @@
 
 `hash_kv` covers the history of keys up to a revision, without what a compaction may or may not have removed yet: members agree
 while one of them still compacts, and whether or not they keep a tombstone exactly at the compacted revision. `hash_all` covers
-the whole backend. Both read a ReadView, so they may run in another thread: `pause` is called every few hundred entries, to let
-others have the interpreter. A walk costs about 1 us an entry; two walks where there was a compaction.
+the whole backend. Both read a ReadView, so they may run in another thread. A walk costs about 1 us an entry; two walks where
+there was a compaction.
 Source: etcd server/storage/mvcc/hash.go, by its behaviour.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import google_crc32c
@@ -19,7 +18,7 @@ import google_crc32c
 from tercet.mvcc.encoding import encode_revision_key, is_tombstone, key_of, main_of
 from tercet.storage.interfaces import Bucket, ReadView
 
-_SLICE_ENTRIES = 500
+_JOINED_BYTES = 64 << 10
 _NOT_HASHED = frozenset((b"consistent_index", b"term", b"storageVersion"))  # members differ in these without being wrong
 CACHED_COMPACTIONS: Final = 10
 
@@ -32,7 +31,7 @@ class KVHash(NamedTuple):
     compact_revision: int
 
 
-def hash_kv(view: ReadView, revision: int, compact_revision: int, *, pause: Callable[[], None] = lambda: None) -> KVHash:
+def hash_kv(view: ReadView, revision: int, compact_revision: int) -> KVHash:
     """CRC-32C over the entries of bucket `key` up to `revision`: their keys, then their values, in order.
 
     view: taken when `compact_revision` was the last compaction, and revision >= compact_revision.
@@ -43,11 +42,11 @@ def hash_kv(view: ReadView, revision: int, compact_revision: int, *, pause: Call
     end = encode_revision_key(max(revision, 0) + 1, 0)  # no entry is at 0
     kept: set[bytes] = set()
     if compact_revision >= 0:
-        kept = _existing(view, end, pause) or _existing(view, encode_revision_key(compact_revision + 1, 0), pause)
+        kept = _existing(view, end) or _existing(view, encode_revision_key(compact_revision + 1, 0))
 
     def parts() -> Iterator[bytes]:
         yield b"key"
-        for revision_key, kv in _sliced(view.scan(Bucket.KEY, b"", end), pause):
+        for revision_key, kv in view.scan(Bucket.KEY, b"", end):
             if main_of(revision_key) <= compact_revision and revision_key not in kept:
                 continue
             yield revision_key
@@ -56,10 +55,10 @@ def hash_kv(view: ReadView, revision: int, compact_revision: int, *, pause: Call
     return KVHash(_checksum(parts()), revision, compact_revision)
 
 
-def _existing(view: ReadView, end: bytes, pause: Callable[[], None]) -> set[bytes]:
+def _existing(view: ReadView, end: bytes) -> set[bytes]:
     """The revision keys of the KeyValues that existed just before `end`."""
     newest: dict[bytes, bytes] = {}
-    for revision_key, kv in _sliced(view.scan(Bucket.KEY, b"", end), pause):
+    for revision_key, kv in view.scan(Bucket.KEY, b"", end):
         if is_tombstone(revision_key):
             newest.pop(key_of(kv), None)
         else:
@@ -67,13 +66,13 @@ def _existing(view: ReadView, end: bytes, pause: Callable[[], None]) -> set[byte
     return set(newest.values())
 
 
-def hash_all(view: ReadView, *, pause: Callable[[], None] = lambda: None) -> int:
+def hash_all(view: ReadView) -> int:
     """CRC-32C over all buckets in the order of their names: the name, then keys and values."""
 
     def parts() -> Iterator[bytes]:
         for bucket in sorted(Bucket, key=lambda bucket: bucket.value):
             yield bucket.value
-            for key, value in _sliced(view.scan(bucket), pause):
+            for key, value in view.scan(bucket):
                 if bucket is not Bucket.META or key not in _NOT_HASHED:
                     yield key
                     yield value
@@ -81,19 +80,21 @@ def hash_all(view: ReadView, *, pause: Callable[[], None] = lambda: None) -> int
     return _checksum(parts())
 
 
-def _sliced(entries: Iterable[tuple[bytes, bytes]], pause: Callable[[], None]) -> Iterator[tuple[bytes, bytes]]:
-    remaining = iter(entries)
-    while part := list(islice(remaining, _SLICE_ENTRIES)):
-        yield from part
-        pause()
-
-
 def _checksum(parts: Iterator[bytes]) -> int:
-    """The checksum of the parts, joined a thousand at a time: a call for each would cost more than the sum itself."""
-    crc = 0
-    while part := b"".join(islice(parts, 1000)):
-        crc = int(google_crc32c.extend(crc, part))
-    return crc
+    """The checksum of the parts, many joined at a time: a call for each would cost more than the sum itself.
+
+    While they are joined and summed no other thread has the interpreter, and they are in memory twice: 64 KiB, and a value.
+    """
+    crc = size = 0
+    joined: list[bytes] = []
+    for part in parts:
+        joined.append(part)
+        size += len(part)
+        if size >= _JOINED_BYTES:
+            crc = int(google_crc32c.extend(crc, b"".join(joined)))
+            joined.clear()
+            size = 0
+    return int(google_crc32c.extend(crc, b"".join(joined)))
 
 
 class CompactionHashes:

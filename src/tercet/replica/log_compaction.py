@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 # snapshot by then, and so on for ever. The bound protects the memory from a follower that never catches up.
 KEPT_FOR_RECEIVERS_MAX: Final = 200_000
 COMPACTED_IN_TURN: Final = 20_000  # entries: 2 to 10 ms
+COMPACTED_BYTES_IN_TURN: Final = 16 << 20  # about: to free 256 MiB at once takes 60 ms
 OPENING_SECONDS_MAX: Final = 5.0
 CATCHING_UP_SECONDS_MAX: Final = 30.0  # etcd's releaseDelayAfterSnapshot
 
@@ -80,8 +81,7 @@ class LogCompaction:
 
     def applied(self, index: int, term: int) -> None:
         """All entries up to `index` are applied; goes on with a compaction, or starts one if one is due."""
-        if self._raft.log.snapshot_index < self._keep_from:
-            self._compact_some()
+        self.go_on()
         log_bytes = self._raft.log.size_bytes
         is_due = index - self._last_index >= self._snapshot_entries or log_bytes - self._last_bytes >= self._catch_up_bytes
         if not is_due or self._is_running:
@@ -91,6 +91,11 @@ class LogCompaction:
         self._last_index, self._last_bytes = index, log_bytes
         snapshot = Snapshot(index, term, self._raft.conf_state)
         self._backend.commit(then=partial(self._committed, snapshot))
+
+    def go_on(self) -> None:
+        """Drop some more entries, where one turn was not enough."""
+        if self._raft.log.snapshot_index < self._keep_from:
+            self._compact_some()
 
     def installed(self, index: int) -> None:
         """A received snapshot has replaced everything up to `index`."""
@@ -114,9 +119,10 @@ class LogCompaction:
         self._last_bytes = self._raft.log.size_bytes
 
     def _compact_some(self) -> None:
-        """Drop entries that are not kept. Those that were kept for a receiver are too many for one turn."""
+        """Drop entries that are not kept. Large ones, or those that were kept for a receiver, may be too many for one turn."""
         log = self._raft.log
-        self._raft.compact(min(self._keep_from, log.snapshot_index + COMPACTED_IN_TURN))
+        affordable = log.last_beyond(log.size_bytes - COMPACTED_BYTES_IN_TURN)
+        self._raft.compact(min(self._keep_from, log.snapshot_index + COMPACTED_IN_TURN, affordable))
         self._last_bytes = min(self._last_bytes, log.size_bytes)
 
     def _has_receiver_behind(self, keep_from: int) -> bool:

@@ -226,6 +226,7 @@ class Replica(ReplicaStatus):
         self.alarm_proposals.tick()
         self.repair.tick()
         self.leases.tick()
+        self._log_compaction.go_on()
         self._snapshots.close_stale()
         self._proposals.expire(
             leader_elected_at=self._elected_at,

@@ -29,7 +29,9 @@ from tercet.storage.lmdb_writer import LmdbWriter
 from tercet.storage.write_buffer import Buffer, slices
 
 SLICE_OPERATIONS: Final = 2500  # flushed in one turn of the loop: under a millisecond
+SLICE_BYTES: Final = 4 << 20  # of values, about: the system needs up to a millisecond for each new MiB
 DISCARD_OPERATIONS: Final = 10_000  # freed in one turn
+DISCARD_BYTES: Final = 16 << 20
 
 Point = tuple[int, int]
 """Index and term of the last entry applied."""
@@ -190,7 +192,7 @@ class CommitScheduler:
             defragmentation.journal += changes
             if copy is not None:
                 file, buffers = copy, defragmentation.journal
-        in_slices = chain.from_iterable(map(partial(slices, operations=SLICE_OPERATIONS), buffers))
+        in_slices = chain.from_iterable(map(partial(slices, operations=SLICE_OPERATIONS, size_bytes=SLICE_BYTES), buffers))
         self._commit = _Commit(file, in_slices, self._point, waiters)
         if self._loop is None:
             self.finish()
@@ -256,18 +258,20 @@ class CommitScheduler:
     # --- helpers
 
     def _discard(self, buffers: list[Buffer]) -> None:
-        """Free large buffers in slices: a million values at once take 0.1 s of a turn."""
-        if self._loop is None or not buffers:
+        """Free large buffers in slices: a million values at once take 0.1 s of a turn, and so do 300 MiB of them."""
+        if self._loop is None:
             return
-        for changes in buffers[-1].values():
-            if len(changes) > DISCARD_OPERATIONS:
-                for _ in range(DISCARD_OPERATIONS):
-                    changes.popitem()
-                break
-        else:
+        left, left_bytes = DISCARD_OPERATIONS, DISCARD_BYTES
+        while buffers:
+            for changes in buffers[-1].values():
+                while changes:
+                    value = changes.popitem()[1]
+                    left -= 1
+                    left_bytes -= 0 if value is None else len(value)
+                    if left <= 0 or left_bytes <= 0:
+                        self._loop.call_soon(self._discard, buffers)
+                        return
             buffers.pop()
-        if buffers:
-            self._loop.call_soon(self._discard, buffers)
 
     def _next_path(self) -> str:
         return generation_path(self._directory, self._generation + 1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from math import inf
 from operator import itemgetter
 from typing import Final
@@ -19,6 +19,7 @@ from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, with_change
 Item = tuple[Bucket, bytes, bytes]
 
 SLICE_ITEMS: Final = 2500
+SLICE_BYTES: Final = 4 << 20  # of values, about
 PART_BYTES: Final = 32 << 20  # per transaction; LMDB holds uncommitted pages in memory
 
 
@@ -71,7 +72,7 @@ def _fill(writer: LmdbWriter, file: LmdbFile, items: Iterable[Item], point: tupl
     packs: dict[tuple[Bucket, bytes], bytes] = {}
     own = {CONSISTENT_INDEX: 0, TERM: 0}
     pending = 0
-    while part := list(islice(source, SLICE_ITEMS)):
+    while part := _slice(source):
         for bucket, key, value in part:
             pending += len(key) + len(value)
             if len(key) > KEY_BYTES_MAX:
@@ -89,6 +90,18 @@ def _fill(writer: LmdbWriter, file: LmdbFile, items: Iterable[Item], point: tupl
     point = max(point, (own[CONSISTENT_INDEX], own[TERM]))
     writer.do(partial(file.commit, *point))
     return point
+
+
+def _slice(source: Iterator[Item]) -> list[Item]:
+    """The next items; none at the end."""
+    part: list[Item] = []
+    size = 0
+    for item in source:
+        part.append(item)
+        size += len(item[2])
+        if len(part) >= SLICE_ITEMS or size >= SLICE_BYTES:
+            break
+    return part
 
 
 def _by_bucket(part: list[Item]) -> list[Changes]:

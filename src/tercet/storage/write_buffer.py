@@ -7,7 +7,6 @@ BUFFER_OPERATIONS of them another buffer is begun: Python copies a dictionary th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Final
 
 from tercet.storage.interfaces import Bucket
@@ -16,26 +15,37 @@ BUFFER_OPERATIONS: Final = 1 << 16  # 2 ms to copy; one that deletes a million k
 
 Changes = dict[bytes, bytes | None]
 Buffer = dict[Bucket, Changes]
+BucketChanges = tuple[Bucket, list[tuple[bytes, bytes]], list[bytes]]
 
 
 def new_buffer() -> Buffer:
     return {bucket: {} for bucket in Bucket}
 
 
-def slices(buffer: Buffer, operations: int) -> Iterator[list[tuple[Bucket, list[tuple[bytes, bytes]], list[bytes]]]]:
-    """The buffer in slices of at most `operations` changes: for each bucket, records to put and keys to delete."""
-    result: list[tuple[Bucket, list[tuple[bytes, bytes]], list[bytes]]] = []
-    space = operations
+def slices(buffer: Buffer, operations: int, size_bytes: int) -> Iterator[list[BucketChanges]]:
+    """The buffer in slices: for each bucket, records to put and keys to delete.
+
+    A slice has at most `operations` changes, and ends with the one that brings its values to `size_bytes`.
+    """
+    result: list[BucketChanges] = []
+    space, space_bytes = operations, size_bytes
     for bucket, changes in buffer.items():
-        items = iter(changes.items())
-        while part := list(islice(items, space)):
-            puts = [(key, value) for key, value in part if value is not None]
-            deletes = [key for key, value in part if value is None]
-            result.append((bucket, puts, deletes))
-            space -= len(part)
-            if space == 0:
+        puts: list[tuple[bytes, bytes]] = []
+        deletes: list[bytes] = []
+        for key, value in changes.items():
+            if value is None:
+                deletes.append(key)
+            else:
+                puts.append((key, value))
+                space_bytes -= len(value)
+            space -= 1
+            if space <= 0 or space_bytes <= 0:
+                result.append((bucket, puts, deletes))
                 yield result
-                result, space = [], operations
+                result, puts, deletes = [], [], []
+                space, space_bytes = operations, size_bytes
+        if puts or deletes:
+            result.append((bucket, puts, deletes))
     if result:
         yield result
 
