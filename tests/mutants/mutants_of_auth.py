@@ -157,8 +157,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "role_of_a_user_not_stored",
         "auth/store.py",
-        "        set_roles(user, [*user.roles, role])\n        self.put_user(user)\n",
-        "        set_roles(user, [*user.roles, role])\n",
+        "to set all of them checks the UTF-8 of all\n        self.put_user(user)\n",
+        "to set all of them checks the UTF-8 of all\n",
         "a restarted member does not know a role of a user",
     ),
     Mutant(

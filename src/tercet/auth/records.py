@@ -7,7 +7,6 @@ Source: etcd server/storage/schema/auth.go, auth_users.go, auth_roles.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -123,13 +122,6 @@ class AuthRecords:
 
     def _put_revision(self) -> None:
         self._backend.put(Bucket.AUTH, _REVISION_KEY, self.revision.to_bytes(8, "big"))
-
-
-def set_roles(user: auth_pb2.User, roles: Iterable[str]) -> None:
-    """Replace a user's roles, sorted."""
-    replacement = sorted(roles)
-    del user.roles[:]
-    user.roles.extend(replacement)
 
 
 def name_of(key: bytes) -> str:

@@ -14,7 +14,6 @@ from typing import Final
 
 from tercet import errors
 from tercet.auth.permissions import Grant, is_grantable
-from tercet.auth.records import set_roles
 from tercet.auth.rules import ROOT, AuthRules
 from tercet.auth.tokens import NoTokens, Tokens
 from tercet.log_fields import fields
@@ -113,11 +112,12 @@ class AuthStore(AuthRules):
         user = self.user(username)
         if role != ROOT and role not in self.roles:
             raise errors.ROLE_NOT_FOUND
-        if role in user.roles:
-            shown = fields(user_name=username, user_roles=list(user.roles), duplicate_role_name=role)
+        roles = list(user.roles)
+        if role in roles:
+            shown = fields(user_name=username, user_roles=roles, duplicate_role_name=role)
             logger.warning("ignored grant role request to a user", extra=shown)
             return
-        set_roles(user, [*user.roles, role])
+        user.roles.insert(bisect_left(roles, role), role)  # to set all of them checks the UTF-8 of all
         self.put_user(user)
         self.raise_revision()
         shown = fields(user_name=username, user_roles=list(user.roles), added_role_name=role)
@@ -223,7 +223,7 @@ class AuthStore(AuthRules):
     def _remove_role(self, user: auth_pb2.User, role: str) -> bool:
         if role not in user.roles:
             return False
-        set_roles(user, [one for one in user.roles if one != role])
+        user.roles.remove(role)
         self.put_user(user)
         return True
 
