@@ -25,7 +25,7 @@ def lose_database(sim: Simulator, member: SimulatedMember) -> None:
     member.kill()
     member.database.damage = Damage.TRUNCATED
     member.start()
-    sim.run_until(lambda: member.is_up, ticks_max=10)
+    sim.run_until(lambda: member.is_up, ticks_max=50)
     assert not member.serves_clients
 
 

@@ -266,6 +266,11 @@ class _DamagedView(TablesView):
 def _no_check(index: int) -> None: ...
 
 
+def is_within_entry(backend: SimulatedBackend) -> bool:
+    """Whether an entry has changed something and is not applied as a whole."""
+    return bool(backend._open)
+
+
 def _no_schedule(delay: int, then: Then) -> None:
     """Between incarnations nothing runs."""
 
