@@ -36,7 +36,7 @@ def header(headers: Headers, name: bytes) -> bytes:
 
 def date(now: float | None = None) -> str:
     """The value of a response's Date, RFC 9110 §5.6.7. Not `email.utils.formatdate`, which needs eleven modules."""
-    at = time.gmtime(now)
+    at = time.gmtime(time.time() if now is None else now)  # in a simulation time.time is virtual, the default of gmtime is not
     day = f"{_DAYS[at.tm_wday]}, {at.tm_mday:02d} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04d}"
     return f"{day} {at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d} GMT"
 
