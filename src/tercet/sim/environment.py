@@ -36,5 +36,7 @@ class Environment(NamedTuple):
     """A member applied a configuration change that adds this id."""
     find_members: Callable[[int], Sequence[Member]]
     """The cluster's members as another one knows them that this id can reach; empty where none answers, or does not know it."""
+    may_lose_database: Callable[[int], bool]
+    """Whether the others can elect a leader while this id is without its database."""
     removed_sender: Callable[[int], None]
     """A member received a message from this id, which it knows to be removed."""

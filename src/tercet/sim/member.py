@@ -26,7 +26,7 @@ from tercet.replica.state_machine import StateMachine
 from tercet.sim.acknowledgements import Durable
 from tercet.sim.backend import SimulatedBackend
 from tercet.sim.clock import MICROSECONDS, MILLISECOND
-from tercet.sim.database_file import SimulatedDatabaseFile, can_do_without_database, has_pending_change
+from tercet.sim.database_file import SimulatedDatabaseFile, has_pending_change
 from tercet.sim.disk import Disk, PowerCut
 from tercet.sim.driver import SimulatedDriver
 from tercet.sim.environment import Environment
@@ -190,7 +190,7 @@ class SimulatedMember:
         self.database.backend.crash()
         self.conf_state = self.replica.raft.conf_state
         self.had_pending_change = has_pending_change(self.replica.raft)
-        if not can_do_without_database(self.conf_state):
+        if not self._environment.may_lose_database(self.id):
             self.database.backend.rot.key = None  # an operator restores it
         self._environment.network.disconnect(self.id)
         self.replica = self._log_store = self._transport = None

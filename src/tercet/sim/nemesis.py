@@ -9,16 +9,14 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from tercet.raft import confchange
 from tercet.raft.types import ConfChangeType
 from tercet.replica.membership import Member
 from tercet.sim.clock import TICK, Clock
-from tercet.sim.database_file import can_do_without_database, has_pending_change
 from tercet.sim.faults import NONE, Faults
 from tercet.sim.joint import draw_joint_change
 from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
-from tercet.sim.scenarios import Scenarios, has_sound_databases
+from tercet.sim.scenarios import Scenarios, has_sound_databases, others_can_lead
 
 MEMBERS_MAX: Final = 5
 _RECLAIM_CHANCE: Final = 0.05
@@ -156,13 +154,7 @@ class Nemesis:
 
     def _may_lose_database(self, member: SimulatedMember) -> bool:
         """Whether the others can do without: their databases are sound, and one of them can be elected, now and soon."""
-        if member.is_removed or not has_sound_databases(self._members):
-            return False
-        others = [one for one in self._members if not one.is_removed]
-        if any(one.had_pending_change if one.replica is None else has_pending_change(one.replica.raft) for one in others):
-            return False
-        confs = [one.conf_state if one.replica is None else one.replica.raft.conf_state for one in others]
-        return all(can_do_without_database(conf) and member.id in confchange.members(conf) for conf in confs)
+        return not member.is_removed and has_sound_databases(self._members) and others_can_lead(member, self._members)
 
     def _reconfigure(self, asked: SimulatedMember) -> None:
         """Propose a change that makes sense by what this member knows, which may be out of date."""

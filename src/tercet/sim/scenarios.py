@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
+from tercet.raft import confchange
 from tercet.raft.types import MessageType
 from tercet.sim.clock import MILLISECOND, TICK, Clock
+from tercet.sim.database_file import can_do_without_database, has_pending_change
 from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
 
@@ -46,6 +48,18 @@ def rot_record(member: SimulatedMember, members: Sequence[SimulatedMember], *, i
 def has_sound_databases(members: Sequence[SimulatedMember]) -> bool:
     """Whether no member of the cluster is without its database."""
     return all(member.database.is_sound for member in members if not member.is_removed)
+
+
+def others_can_lead(member: SimulatedMember, members: Sequence[SimulatedMember]) -> bool:
+    """Whether one of the others can be elected while `member` is without its database, now and soon.
+
+    By the configurations of all: one may not have applied yet what another one has, and may be needed to elect a leader.
+    """
+    others = [one for one in members if not one.is_removed]
+    if any(one.had_pending_change if one.replica is None else has_pending_change(one.replica.raft) for one in others):
+        return False
+    confs = [one.conf_state if one.replica is None else one.replica.raft.conf_state for one in others]
+    return all(can_do_without_database(conf) and member.id in confchange.members(conf) for conf in confs)
 
 
 class Scenarios:

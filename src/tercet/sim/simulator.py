@@ -35,6 +35,7 @@ from tercet.sim.nemesis import Nemesis
 from tercet.sim.network import Network, Packet
 from tercet.sim.replies import check_replies, check_store
 from tercet.sim.revisions import check_revisions
+from tercet.sim.scenarios import others_can_lead
 from tercet.sim.settings import Settings
 from tercet.sim.trace import Trace
 from tercet.sim.watchers import Watchers
@@ -96,6 +97,7 @@ class Simulator:
             initial_members=range(1, members + 1),
             member_added=self._ensure_member,
             find_members=self._find_members,
+            may_lose_database=lambda member_id: others_can_lead(self._by_id[member_id], self.members),
             removed_sender=lambda member_id: self._leave_soon(self._by_id[member_id]),
         )
         self._member_type = member_type
