@@ -12,7 +12,7 @@ from random import Random
 import lmdb
 import pytest
 
-from tercet.errors import StorageFailure
+from tercet.errors import DamagedDatabase, StorageFailure
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.lmdb_file import LmdbFile
@@ -95,6 +95,35 @@ def test_a_truncated_backend_is_rejected_with_its_file_and_sizes(tmp_path: Path)
         path.write_bytes(data[:length])
         with pytest.raises(StorageFailure, match=rf"^database {path} is truncated: it has {length} bytes, (less|and {size} )"):
             LmdbBackend(str(tmp_path / "db"))
+
+
+def test_a_page_that_the_disk_has_lost_is_found_before_lmdb_aborts(tmp_path: Path) -> None:
+    """LMDB ends the process where a leaf has zeros or another page in its place: at each start."""
+    backend = LmdbBackend(str(tmp_path / "db"))
+    for number in range(4000):
+        backend.put(Bucket.KEY, number.to_bytes(8, "big"), bytes(200))
+    backend.put(Bucket.LEASE, b"12345678", b"lease")
+    backend.applied(1, 1)
+    backend.close()
+    (path,) = (tmp_path / "db").glob("*.lmdb")
+    data = path.read_bytes()
+    numbers = [at // PAGE for at in range(2 * PAGE, len(data), PAGE) if _is_in_tree(data, at)]
+    assert len(numbers) > 200
+    found = 0
+    for page in [*numbers[:5], *numbers[5:-5:31], *numbers[-5:]]:
+        for other in (bytes(PAGE), b"\xff" * PAGE, data[3 * PAGE : 4 * PAGE] if page != 3 else bytes(PAGE)):
+            path.write_bytes(data[: page * PAGE] + other + data[(page + 1) * PAGE :])
+            try:
+                LmdbBackend(str(tmp_path / "db")).close()  # of a page that a commit has freed
+            except DamagedDatabase as damage:
+                assert str(damage) == f"database {path} is damaged: page {page} is not the one that belongs there"  # noqa: PT017
+                found += 1
+    assert found > 30
+
+
+def _is_in_tree(data: bytes, at: int) -> bool:
+    """Whether a page is of a tree, or was: those that a commit has freed keep what they had."""
+    return data[at + 10] & 3 != 0 and int.from_bytes(data[at : at + 8], sys.byteorder) == at // PAGE
 
 
 def test_a_commit_leaves_the_file_as_long_as_its_meta_page_says(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tercet.errors import CorruptRecord, DamagedDatabase, StorageFailure
 from tercet.storage.checksums import corrupt_record, protect, read_chunk, seed_of, verify
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_damaged import DAMAGED_SUFFIX
-from tercet.storage.lmdb_pages import check_complete
+from tercet.storage.lmdb_pages import check_complete, check_pages
 from tercet.storage.long_keys import KEY_BYTES_MAX, unpack
 from tercet.storage.os_filesystem import FILE_MODE, lock, make_directories, storage_failure, sync_directory
 
@@ -64,6 +64,7 @@ class LmdbFile:
         try:
             if os.fstat(self._fd).st_size or _is_generation(path):  # an empty file is a new database to LMDB
                 check_complete(self._fd, path)
+                check_pages(self._fd, path)
             self.env = lmdb.open(
                 path,
                 map_size=map_bytes,
