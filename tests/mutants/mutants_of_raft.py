@@ -349,8 +349,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "learner_stays_beside_the_voter",
         "raft/confchange.py",
-        "    conf = _without(conf, member)\n    return replace(conf, voters=",
-        "    return replace(conf, voters=",
+        "    conf = _without(conf, member)\n    return conf._replace(voters=",
+        "    return conf._replace(voters=",
         "a promoted learner is both learner and voter",
         unit_test="tests/raft/test_scripts.py::test_the_transcript_is_as_recorded[learner_is_promoted]",
     ),
