@@ -121,6 +121,19 @@ def test_a_page_that_the_disk_has_lost_is_found_before_lmdb_aborts(tmp_path: Pat
     assert found > 30
 
 
+@pytest.mark.parametrize("root", [1 << 40, 1 << 63, (1 << 64) - 2])
+def test_a_tree_whose_root_is_nowhere_is_damage_too(tmp_path: Path, root: int) -> None:
+    """No offset in a file is as large as that of the last two."""
+    LmdbBackend(str(tmp_path / "db")).close()
+    (path,) = (tmp_path / "db").glob("*.lmdb")
+    with path.open("r+b") as file:
+        for meta in range(2):
+            file.seek(meta * PAGE + 128)  # page header, magic and address, the tree of free pages, 40 bytes of the main tree
+            file.write(root.to_bytes(8, sys.byteorder))
+    with pytest.raises(DamagedDatabase, match=rf"^database {path} is damaged: page {root} is not"):
+        LmdbBackend(str(tmp_path / "db"))
+
+
 def _is_in_tree(data: bytes, at: int) -> bool:
     """Whether a page is of a tree, or was: those that a commit has freed keep what they had."""
     return data[at + 10] & 3 != 0 and int.from_bytes(data[at : at + 8], sys.byteorder) == at // PAGE

@@ -66,10 +66,13 @@ def check_pages(fd: int, path: str) -> None:
     page_bytes, trees, _ = _read_meta(fd, path, size)
     # Pages to visit, with the levels below them; in the order of their keys, as whoever loads them next.
     stack = [(root, levels - 1, root) for root, levels in reversed(trees) if root != _NO_PAGE]
-    for _ in range(size // page_bytes + 1):
+    pages = size // page_bytes
+    for _ in range(pages + 1):
         if not stack:
             return
         page, levels, root = stack.pop()
+        if page >= pages:
+            break
         is_leaf = levels == 0
         data = os.pread(fd, _PAGE.size if is_leaf and root != trees[1][0] else page_bytes, page * page_bytes)
         try:
