@@ -67,9 +67,11 @@ class Nemesis:
 
     def _tick(self) -> None:
         if self.faults is NONE:
-            # The alarms of members that were removed are left to the operator.
+            # Some alarms are left to the operator: of members that were removed, or whose database was restored.
             self._clock.after(_RECLAIM_TICKS * TICK, self._tick)
-            self._random.choice(self._members).operator.reclaim_space()
+            running = [member for member in self._members if member.serves_clients]
+            if running:
+                self._random.choice(running).operator.reclaim_space()
             return
         self._clock.after(TICK, self._tick)
         if self._network.is_cut:

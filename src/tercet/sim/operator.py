@@ -49,7 +49,7 @@ class Operator:
         self._schedule(lambda replica: _forget(replica, then))
 
     def reclaim_space(self) -> None:
-        """Compact everything, and disarm every NOSPACE alarm once there is room."""
+        """End the alarms: see `_reclaim_space`."""
         self._schedule(_reclaim_space)
 
     def propose_joint_change(self, draw: Callable[[ConfState, bool], ConfChangeV2 | None]) -> None:
@@ -103,16 +103,18 @@ def _forget(replica: Replica, then: Callable[[], None]) -> None:
 
 
 def _reclaim_space(replica: Replica) -> None:
-    """Compact everything, and disarm every NOSPACE alarm once there is room."""
+    """Compact everything, and disarm every NOSPACE alarm once there is room. A CORRUPT alarm is disarmed first: it refuses
+    compactions. A member whose damaged record was restored while it was down does not withdraw its own.
+    """
     alarms = replica.alarms.active()
-    if alarms:
-        _compact(replica, 0)
-        if replica.quota.allows(_ROOM_BYTES):
-            for alarm in alarms:
-                request = rpc_pb2.AlarmRequest(
-                    action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm
-                )
-                replica.propose("alarm", request.SerializeToString(), request, lambda outcome: None)
+    if not alarms:
+        return
+    _compact(replica, 0)
+    has_room = replica.quota.allows(_ROOM_BYTES)
+    for alarm in alarms:
+        if has_room or alarm.alarm == rpc_pb2.CORRUPT:
+            request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm)
+            replica.propose("alarm", request.SerializeToString(), request, lambda outcome: None)
 
 
 def _change_membership(
