@@ -55,6 +55,14 @@ class LocalHost:
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
+    async def refuses(self, address: str, port: int) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except ConnectionRefusedError:
+            return True
+        writer.close()
+        return False
+
     async def check(self, command: str, **options: Any) -> bytes:
         return (await self.run(command, **options)).stdout
 

@@ -62,8 +62,10 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def running_sshd(directory: Path, *, environment: str = "", port: int | None = None, kind: str = "ed25519") -> Iterator[Sshd]:
-    """A server until the end of the block. environment: NAME=VALUE for its commands."""
+def running_sshd(
+    directory: Path, *, environment: str = "", port: int | None = None, kind: str = "ed25519", more: str = ""
+) -> Iterator[Sshd]:
+    """A server until the end of the block. environment: NAME=VALUE for its commands. more: lines of its configuration."""
     if PROGRAM is None:
         pytest.skip("sshd is not installed (Debian: openssh-server)")
     if os.geteuid() == 0:
@@ -87,6 +89,7 @@ UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
+{more}
 """)
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen([PROGRAM, "-D", "-e", "-f", str(configuration)], stderr=log, stdin=subprocess.DEVNULL)

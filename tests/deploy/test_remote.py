@@ -12,14 +12,17 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tercet.deploy.cluster.settings import Listen, TlsSettings
+from tercet.deploy.members.members import MemberHealth, Members
 from tercet.deploy.ssh.connections import connect
 from tercet.deploy.ssh.remote import Completed, Host, HostError, RemoteFile
 from tests.deploy.remote_calls import failure, with_host
-from tests.deploy.sshd import USER, Operator, public, wire_to
+from tests.deploy.sshd import USER, Operator, operator_of, public, running_sshd, wire_to
 from tests.support.waiting import scaled
 
 GROUP = grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name
@@ -378,3 +381,36 @@ def test_port_forwarding(operator: Operator) -> None:
         return data
 
     assert with_host(operator, act) == b"through\n"
+
+
+def test_a_refused_connection_is_told_from_one_that_the_server_forbids(
+    operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a forbidden one a member may run and commit, so that it is not restarted as if nothing did."""
+
+    async def act(host: Host) -> list[object]:
+        async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            listens = await host.refuses("127.0.0.1", port)
+        cluster = replace(operator.cluster(host.spec), tls=TlsSettings(enabled=False), listen=Listen(client_port=port))
+        async with Members(cluster, {"node1": host}) as members:
+            health = await members.health_of(host.spec)
+        return [listens, await host.refuses("127.0.0.1", port), health.commits, health.error]
+
+    listens, refuses, commits, error = with_host(operator, act)
+    assert (listens, refuses, commits) == (False, True, False)
+    assert str(error).endswith("refused")
+    with (
+        running_sshd(tmp_path / "strict", more="AllowTcpForwarding no") as strict,
+        operator_of(strict, tmp_path / "strict-home", monkeypatch) as other,
+    ):
+        assert "AllowTcpForwarding" in str(failure(other, lambda host: host.refuses("127.0.0.1", 1)))
+
+        async def forbidden(host: Host) -> MemberHealth:
+            cluster = replace(other.cluster(host.spec), tls=TlsSettings(enabled=False))
+            async with Members(cluster, {"node1": host}) as members:
+                return await members.health_of(host.spec)
+
+        found = with_host(other, forbidden)
+    assert found.commits is None
+    assert "forbidden by the SSH server" in found.error

@@ -247,7 +247,7 @@ class Member:
         self._channel: Channel | None = None
         self._dialing = asyncio.Lock()
         self.is_refused = False
-        """Whether the host refused the last connection attempt: no process listens."""
+        """Whether the host refused the last connection attempt: no process listens, which is certain."""
         self.kv = KV(self)
         self.cluster = Membership(self)
         self.maintenance = Maintenance(self)
@@ -301,9 +301,10 @@ class Member:
             await channel.connect()
         except RpcError as error:
             await channel.close()
-            place = host_port(address, port)
-            text = _reason(error.reason or error, place, time.monotonic() - began)
-            self.is_refused = text == _refused(place)
+            text = _reason(error.reason or error, host_port(address, port), time.monotonic() - began)
+            if not text:
+                self.is_refused = await self._host.refuses(address, port)
+                text = f"connection to {host_port(address, port)} {'refused' if self.is_refused else 'closed'}"
             raise StatusError(Code.UNAVAILABLE, text) from error
         return channel
 
@@ -318,18 +319,15 @@ def _version_of(path: Path) -> tuple[int, int]:
 
 
 def _reason(error: BaseException, place: str, waited: float) -> str:
-    """The text of a failed connection. A tunnel closed at once means that the host refused the connection."""
+    """The text of a failed connection; "" for a tunnel closed at once: by the host, by the SSH server, or with the latter's
+    connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return f"TLS handshake failed: {error.reason.lower().replace('_', ' ')}"
     if waited >= _DIAL_SECONDS * 0.9:
         return f"no answer from {place} within {_DIAL_SECONDS:g} s"
-    return _refused(place)
-
-
-def _refused(place: str) -> str:
-    return f"connection to {place} refused"
+    return ""
 
 
 def _text(error: HostError | StatusError | ConfigError) -> str:

@@ -35,6 +35,7 @@ Progress = Callable[[int, int], None]
 _SESSIONS = 8  # sshd refuses an eleventh at once (MaxSessions)
 _UPLOAD_PIECE = 256 << 10
 _UPLOAD_BYTES_PER_SECOND = 100_000  # lower bound for the upload timeout
+_REFUSAL_SECONDS = 3.0
 _CLOSE_SECONDS = 0.2  # a command that still prints would delay the close
 _LINES_SHOWN = 12
 # Reads a program from stdin, whose first line is its length, and runs its `main` on the rest: nothing of it appears on the
@@ -175,6 +176,31 @@ class Host:
         except (OSError, asyncssh.Error) as error:
             self._raise(error, step)
         return listener.get_port()
+
+    async def refuses(self, address: str, port: int) -> bool:
+        """Whether the host refuses a connection to `address:port`: no process listens.
+
+        Raises HostError if the SSH server does not forward it, so that nothing is known of the process.
+        """
+        step = f"forward {host_port(address, port)}"
+        try:
+            async with asyncio.timeout(_REFUSAL_SECONDS):
+                _, writer = await self._connection.open_connection(address, port)
+        except asyncssh.ChannelOpenError as error:
+            if error.code == asyncssh.OPEN_CONNECT_FAILED:
+                return True
+            if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+                remedy = (
+                    "set AllowTcpForwarding to local or yes in its sshd_config (DisableForwarding and PermitOpen forbid it too)"
+                )
+                raise HostError(self.name, step, f"forbidden by the SSH server: {error.reason}", remedy=remedy) from error
+            self._raise(error, step)
+        except TimeoutError:
+            return False
+        except (OSError, asyncssh.Error) as error:
+            self._raise(error, step)
+        writer.close()
+        return False
 
     async def close(self) -> None:
         """Disconnect. Commands still running on the host continue."""
