@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -22,7 +22,7 @@ from tercet.deploy.run import rolling
 from tercet.deploy.run.executor import DeployError, execute, silent
 from tercet.deploy.run.survey import HostSurvey
 from tercet.deploy.run.upgrade import Upgrade
-from tercet.deploy.ssh.remote import Host
+from tercet.deploy.ssh.remote import Completed, Host
 from tests.deploy.clusters import artifact_of, as_wanted, changed, cluster_of
 from tests.deploy.scripted_host import FAILED, RUNNING, ScriptedHost
 from tests.deploy.test_rolling import ScriptedMembers
@@ -127,6 +127,25 @@ def test_no_member_is_upgraded_while_another_is_down(tmp_path: Path, monkeypatch
     with pytest.raises(DeployError, match=r"^node2: restart: not restarted: node3 is not healthy"):
         asyncio.run(execute(Plan((Phase("restart", releases.plan().phases[1].steps[1:2]),))))
     assert commands(releases.hosts["node2"]) == []
+
+
+def test_a_member_that_may_not_be_restarted_is_not_rolled_back_by_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another member fails while the release is activated: restarting this one would take the majority."""
+    releases = Releases(tmp_path, monkeypatch)
+
+    class Activates(ScriptedHost):
+        async def run(self, command: str, **options: Any) -> Completed:
+            if "release=" in command:
+                releases.members.unhealthy = {"node3"}
+            return await super().run(command, **options)
+
+    releases.hosts["node2"] = releases.members.hosts["node2"] = Activates("node2")
+    with pytest.raises(DeployError, match=r"^node2: restart: not restarted: node3 is not healthy"):
+        run_restarts(releases.plan())
+    assert commands(releases.hosts["node2"]) == ["activate"]
+    assert releases.hosts["node2"].starts == 0
 
 
 def test_a_skipped_minor_version_and_a_stopped_member_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,10 @@ _TRANSFER_SECONDS = 5.0
 _TRANSFERS_MAX = 3
 
 
+class NotRestarted(HostError):
+    """The member was left running as it was."""
+
+
 async def restart_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, names: Collection[str]) -> Plan:
     """Restart these members. hosts: the reachable ones. Raises DeployError if one more member down would cost the majority."""
     require_current(names, members.left_behind)
@@ -169,7 +173,7 @@ def _not_restarted(name: str, *why: str) -> HostError:
 
 
 def _not_done(name: str, done: str, *why: str) -> HostError:
-    return HostError(
+    return NotRestarted(
         name,
         "restart" if done == "restarted" else "gate",
         f"not {done}: {'; '.join(why)}. A member is {done} only while a majority commits without it",
@@ -221,7 +225,7 @@ async def _move_leadership(members: Members, name: str, restarted: Collection[st
             if answer.leader and not answer.is_leader:
                 return f", leadership moved to {transferee.name}"
             await asyncio.sleep(_POLL_SECONDS)
-    raise HostError(name, "restart", f"not restarted: leadership transfer failed: {problem}", remedy="rerun the command")
+    raise NotRestarted(name, "restart", f"not restarted: leadership transfer failed: {problem}", remedy="rerun the command")
 
 
 def _transferee(name: str, answers: Mapping[str, MemberAnswer], restarted: Collection[str]) -> MemberAnswer | None:

@@ -33,7 +33,7 @@ from tercet.deploy.run.apply import check_version, require_no_errors
 from tercet.deploy.run.backup import backup_of
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import DeployError
-from tercet.deploy.run.rolling import Rolling, health_phase, in_order, pauses, wait_committing
+from tercet.deploy.run.rolling import NotRestarted, Rolling, health_phase, in_order, pauses, wait_committing
 from tercet.deploy.run.survey import HostSurvey, survey
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
@@ -165,6 +165,8 @@ class Upgrade:
                 await host.check(f"rm -f -- {shlex.quote(pin)}", step="upgrade")
             try:
                 return await rolling.restart(name)
+            except NotRestarted:
+                raise  # a restart to roll it back would cost the majority as well
             except HostError as error:
                 raise await self._rolled_back(name, error) from error
 
