@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from tercet.deploy.cluster.settings import EngineSettings
 from tercet.deploy.facts.log_probe import end_of_log
 from tercet.deploy.members.left_behind import LeftBehind
 from tercet.deploy.members.members import Members
-from tercet.deploy.plan.plan import Plan
+from tercet.deploy.plan.plan import Phase, Plan
 from tercet.deploy.run.executor import execute
 from tercet.deploy.run.recover import LogEnd, Recovery
 from tercet.deploy.ssh.remote import Host
@@ -153,6 +154,36 @@ def test_the_others_are_recorded_before_the_survivor_starts(tmp_path: Path) -> N
         ("node2", "https://10.0.0.2:2380", "20260102T000000Z"),
         ("node3", "https://10.0.0.3:2380", "20260102T000000Z"),
     ]
+
+
+def test_the_unit_forgets_the_flag_even_if_the_connection_is_lost(tmp_path: Path) -> None:
+    """Started once more with --force-new-cluster, the member would remove the members that were added meanwhile."""
+    survivors = Survivors(tmp_path, {"node1": END}, lost=["node2", "node3"])
+    [restart] = [step for step in survivors.planned().steps if step.title == "restart as the only member"]
+    host = cast(ScriptedHost, survivors.hosts["node1"])
+    survivors.members.unhealthy = set()  # type: ignore[attr-defined]
+    asyncio.run(execute(Plan((Phase("restart", (restart,)),))))
+    [written] = [command for command in host.commands if "daemon-reload" in command and not command.startswith("rm ")]
+    flag = "/run/tercet-deploy/etcd.force-new-cluster"
+    assert f"EnvironmentFile=-{flag}\nExecStartPost=+/usr/bin/env rm -f {flag}\n" in written
+    assert written.count("ETCD_FORCE_NEW_CLUSTER") == 1
+    assert f"echo ETCD_FORCE_NEW_CLUSTER=true >{flag} " in written
+
+
+def test_a_copy_that_a_full_disk_cuts_leaves_nothing(tmp_path: Path) -> None:
+    survivors = Survivors(tmp_path, {"node1": END}, lost=["node2", "node3"])
+    [copy] = [step for step in survivors.planned().steps if step.title == "keep a copy of the data"]
+    asyncio.run(execute(Plan((Phase("keep", (copy,)),))))
+    command = cast(ScriptedHost, survivors.hosts["node1"]).commands[-1]
+    data = tmp_path / "data"
+    (data / "member").mkdir(parents=True)
+    (data / "member" / "db").write_bytes(bytes(1 << 20))
+    command = command.replace(survivors.cluster.paths.data, str(data))
+    failed = subprocess.run(["sh", "-c", f"ulimit -f 1; {command}"], capture_output=True, check=False)
+    assert failed.returncode
+    assert [path.name for path in data.iterdir()] == ["member"]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert (data / "before-recover-20260102T000000Z" / "db").stat().st_size == 1 << 20
 
 
 def test_reached_members_that_are_down_are_disabled(tmp_path: Path) -> None:

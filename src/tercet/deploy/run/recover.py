@@ -11,7 +11,8 @@ the log; etcd keeps those that it knows to be committed. Source: Raft §5.4.1; e
 
 Hosts that are not reached keep members of the cluster before; `members.left_behind` says what follows.
 
-The flag is set by a drop-in under /run, for this start only: after a later start it would remove the members that were added.
+The flag is for this start only: after a later one it would remove the members that were added. So it is in a file under /run,
+which the unit itself removes when the member is ready, whatever has become of this process and its connection by then.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts import log_probe
 from tercet.deploy.members.members import Members
 from tercet.deploy.members.service import start, stop, unit_state
+from tercet.deploy.plan.desired import MARKER_DIRECTORY
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
 from tercet.deploy.run.fencing import recording
 from tercet.deploy.run.rolling import wait_committing
@@ -198,7 +200,8 @@ class Recovery:
         commands = []
         for source, target in copies:
             old, part, new = map(shlex.quote, (source, f"{target}.partial", target))
-            commands.append(f"rm -rf -- {part} && cp -a --reflink=auto -- {old} {part} && sync && mv -T {part} {new}")
+            copy = f"cp -a --reflink=auto -- {old} {part} && sync && mv -T {part} {new}"
+            commands.append(f"rm -rf -- {part} && {{ {copy} || {{ rm -rf -- {part}; exit 1; }}; }}")  # not on a full disk
         title = "keep a copy of the data"
 
         async def work(_progress: Progress) -> str:
@@ -210,8 +213,15 @@ class Recovery:
     def _restarting(self, name: str, end: LogEnd) -> Step:
         title = "restart as the only member"
         directory = f"/run/systemd/system/{self._unit}.d"
-        drop_in, text = f"{directory}/force-new-cluster.conf", "[Service]\nEnvironment=ETCD_FORCE_NEW_CLUSTER=true\n"
-        write = f"mkdir -p {directory} && printf '%s' {shlex.quote(text)} >{drop_in} && systemctl daemon-reload"
+        drop_in, flag = (
+            f"{directory}/force-new-cluster.conf",
+            f"{MARKER_DIRECTORY}/{self.cluster.service.unit}.force-new-cluster",
+        )
+        text = f"[Service]\nEnvironmentFile=-{flag}\nExecStartPost=+/usr/bin/env rm -f {flag}\n"
+        write = (
+            f"umask 022; mkdir -p {directory} {MARKER_DIRECTORY} && printf '%s' {shlex.quote(text)} >{drop_in} && "
+            f"echo ETCD_FORCE_NEW_CLUSTER=true >{flag} && systemctl daemon-reload"
+        )
 
         async def work(_progress: Progress) -> str:
             host = self.hosts[name]
@@ -220,7 +230,7 @@ class Recovery:
             try:
                 took = await start(host, self.cluster, step=title)
             finally:
-                await host.check(f"rm -f {drop_in}; rmdir {directory} 2>/dev/null; systemctl daemon-reload", step=title)
+                await host.check(f"rm -f {flag} {drop_in}; rmdir {directory} 2>/dev/null; systemctl daemon-reload", step=title)
             patience = self.cluster.service.start_timeout_seconds
             await wait_committing(self.members, self.cluster.host(name), patience, title)
             await host.check(f"systemctl enable {self._unit} 2>&1", step=title)
