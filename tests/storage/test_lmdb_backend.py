@@ -109,6 +109,24 @@ def test_a_commit_begins_after_the_batch_time(tmp_path: Path) -> None:
     run(test)
 
 
+def test_a_change_of_no_entry_is_committed_though_it_comes_during_a_commit(tmp_path: Path) -> None:
+    """The removals of a compaction, on a member that applies no more entries."""
+
+    async def test() -> None:
+        commits: list[float] = []
+        backend = make(tmp_path, batch_seconds=0.01, observe_commit=commits.append)
+        backend.put(Bucket.KEY, b"k", b"v")
+        backend.applied(1, 1)
+        backend.commit()
+        backend.delete(Bucket.KEY, b"k")
+        backend.applied(1, 1)
+        while len(commits) < 2:
+            await asyncio.sleep(0.001)
+        backend.close()
+
+    run(test)
+
+
 def test_a_commit_begins_after_the_batch_operations(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path, batch_seconds=3600, batch_operations=10)

@@ -100,6 +100,11 @@ class CommitScheduler:
         """Whether all that was put is part of an entry that `applied` has closed."""
         return self._content.operations == self._closed_operations
 
+    @property
+    def _has_closed_changes(self) -> bool:
+        """Is there anything to commit? What a compaction removes belongs to no entry, and has no point of its own."""
+        return self._point != self._sealed_point or self._closed_operations != self._sealed_operations
+
     def applied(self, index: int, term: int) -> None:
         if self._callbacks.failure is not None:
             raise self._callbacks.failure
@@ -182,7 +187,7 @@ class CommitScheduler:
         waiters, self._waiters = self._waiters, []
         content, defragmentation = self._content, self._defragmenter.current
         copy = defragmentation.copy if defragmentation is not None else None
-        if self._point == self._sealed_point and content.operations == self._sealed_operations and copy is None:
+        if not self._has_closed_changes and copy is None:
             self._callbacks.schedule(waiters)  # nothing has changed
             return
         file, changes = content.file, content.seal()
@@ -252,7 +257,7 @@ class CommitScheduler:
             self._wanted = True
         if self._wanted:
             self._begin_if_wanted()
-        elif self._point != self._sealed_point and self._timer is None and self._loop is not None:
+        elif self._has_closed_changes and self._timer is None and self._loop is not None:
             self._timer = self._loop.call_later(self._batch_seconds, self.request)
 
     # --- helpers
