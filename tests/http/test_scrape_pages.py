@@ -6,9 +6,7 @@ import asyncio
 from itertools import pairwise
 from time import perf_counter, sleep
 
-import pytest
-
-from tercet.http.scrape_pages import Page, ScrapePages, accepts_gzip
+from tercet.http.scrape_pages import Page, ScrapePages
 
 SECONDS = 0.01
 
@@ -90,11 +88,3 @@ def test_a_failure_reaches_all_who_asked_and_the_next_try_renders_again() -> Non
         assert (await scrapes.page(False))[2] == b"ok"
 
     asyncio.run(scenario())
-
-
-@pytest.mark.parametrize(
-    ("header", "accepts"),
-    [(b"gzip", True), (b"deflate, gzip;q=1.0", True), (b"GZIP", True), (b"gzip;q=0", False), (b"", False), (b"xgzip", False)],
-)
-def test_compression_is_asked_for_by_name(header: bytes, accepts: bool) -> None:
-    assert accepts_gzip(header) is accepts

@@ -41,7 +41,10 @@ def test_same_answer(etcd: str, ours: str, method: str, path: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS", "HEAD"])
 @pytest.mark.parametrize("path", ["/version", "/debug/vars", "/metrics"])
 def test_same_head_where_bodies_differ(etcd: str, ours: str, method: str, path: str) -> None:
-    assert head(fetch(ours + path, method)) == head(fetch(etcd + path, method))
+    theirs, own = (head(fetch(url + path, method)) for url in (etcd, ours))
+    if theirs[1].get("Content-Type", "").startswith("text/plain; version="):
+        theirs[1]["Content-Type"] += "; escaping=underscores"  # new in 3.7
+    assert own == theirs
 
 
 @pytest.mark.parametrize("path", ["//version", "/./version", "/a/../version?x=1", "/version/..", "//nope/"])

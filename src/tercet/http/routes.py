@@ -17,7 +17,8 @@ from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes
 
 from tercet.http.debug_vars import RaftStatus, debug_vars
 from tercet.http.health import Health
-from tercet.http.scrape_pages import Page, accepts_gzip
+from tercet.http.negotiation import accepts_gzip, escaping
+from tercet.http.scrape_pages import Page
 from tercet.http1.messages import (
     CLIENT_NAME,
     JSON,
@@ -188,8 +189,8 @@ class Routes:
         return 200, [(b"Content-Type", JSON)], json.dumps(shown, separators=(",", ":")).encode()
 
     async def _scrape(self, headers: Headers) -> Response:
-        kind, encoding, body = await self._metrics(accepts_gzip(header(headers, b"accept-encoding")))
-        fields = [(b"Content-Type", kind)]
+        kind, encoding, body = await self._metrics(accepts_gzip(headers))
+        fields = [(b"Content-Type", kind + b"; escaping=" + escaping(headers))]
         if encoding:
             fields.insert(0, (b"Content-Encoding", encoding))
         return 200, fields, body

@@ -11,7 +11,6 @@ thousands of requests, would make turns of a second, in which the member sends n
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from time import perf_counter
 from typing import Final, TypeAlias
@@ -21,13 +20,6 @@ Page: TypeAlias = tuple[bytes, bytes, bytes]
 
 _ANSWERS_PER_TURN: Final = 64
 _REST: Final = 4  # a fifth of the time, at most
-_GZIP: Final = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?P<quality>[0-9.]+)\s*)?(?:,|$)")
-
-
-def accepts_gzip(accept_encoding: bytes) -> bool:
-    """Whether a header Accept-Encoding names gzip, with a quality that is not 0."""
-    found = _GZIP.search(accept_encoding.decode("latin-1").lower())
-    return found is not None and found["quality"] not in ("0", "0.0", "0.00", "0.000")
 
 
 class ScrapePages:
