@@ -285,3 +285,24 @@ class TestReads:
         due = [(ANSWERED_PER_TURN + number, errors.STOPPED) for number in range(10)]
         assert done[ANSWERED_PER_TURN:] == [*due, (-1, errors.STOPPED)]
         assert not reads.answer()
+
+
+def test_a_change_that_is_awaited_outlives_the_timeout_and_delays_no_other(clock: Clock) -> None:
+    proposals = make_proposals(clock)
+    changed: list[Outcome] = []
+    put: list[Outcome] = []
+    is_awaited = True
+    proposals.wait_for(b"change", changed.append, lambda: is_awaited)
+    clock.now += 1
+    proposals.add("put", b"", None, put.append)
+    for _ in range(3):
+        clock.now += 7
+        expire(proposals)
+    assert (changed, put) == ([], [NEVER_PROPOSED])
+    is_awaited = False
+    clock.now += 6
+    expire(proposals)
+    assert changed == []
+    clock.now += 1
+    expire(proposals)
+    assert changed == [errors.TIMEOUT]

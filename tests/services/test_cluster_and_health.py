@@ -11,6 +11,7 @@ from tercet import errors
 from tercet.errors import Code
 from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import health_pb2, rpc_pb2
+from tercet.replica.membership import Member
 from tercet.rpc import InProcessChannel, InProcessStream, RpcError, method_table
 from tercet.services.authorization import Authorization
 from tercet.services.cluster import ClusterService, check_peer_urls
@@ -18,6 +19,7 @@ from tercet.services.headers import Headers
 from tercet.services.health import HealthService
 from tests.replica.lone_member import SELF, LoneMember
 from tests.services.harness import Alone, run, served
+from tests.support.waiting import scaled
 
 
 def test_member_list_names_the_member_and_carries_no_revision() -> None:
@@ -119,6 +121,59 @@ def test_a_promotion_without_a_leader_says_so() -> None:
         body = rpc_pb2.MemberPromoteRequest(ID=2).SerializeToString()
         with pytest.raises(RpcError, match=errors.NO_LEADER.message):
             await channel.unary("/etcdserverpb.Cluster/MemberPromote", body)
+        channel.close()
+
+    run(test())
+
+
+CHANGES = {
+    "MemberAdd": rpc_pb2.MemberAddRequest(peerURLs=["http://b:2380"], isLearner=True),
+    "MemberRemove": rpc_pb2.MemberRemoveRequest(ID=SELF),
+    "MemberUpdate": rpc_pb2.MemberUpdateRequest(ID=SELF, peerURLs=["http://b:2380"]),
+}
+
+
+@pytest.mark.parametrize("method", CHANGES)
+def test_a_change_without_a_leader_waits_for_its_deadline(method: str) -> None:
+    """As in etcd, where one without a deadline waits for ever; here it fails after the timeout of requests."""
+
+    async def test() -> None:
+        replica = LoneMember().replica
+        headers, authorization = Headers(replica, cluster_id=1, member_id=SELF), Authorization(replica)
+        service = ClusterService(replica, headers, authorization, Alone(), strict=False, timeout_seconds=0.01)
+        channel = InProcessChannel(method_table(service.handlers()))
+        body = CHANGES[method].SerializeToString()
+        for timeout, error in ((0.2, "context deadline exceeded"), (None, errors.TIMEOUT.message)):
+            waiting = [channel.unary(f"/etcdserverpb.Cluster/{method}", body, timeout) for _ in range(3)]
+            for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(outcome, RpcError)
+                assert outcome.message == error
+        channel.close()
+
+    run(test())
+
+
+def test_a_change_is_made_when_a_leader_is_found_after_the_timeout_of_requests() -> None:
+    async def test() -> None:
+        member = LoneMember(initial_members=[Member(SELF, ("http://localhost:2380",), "only")])
+        replica = member.replica
+        headers, authorization = Headers(replica, cluster_id=1, member_id=SELF), Authorization(replica)
+        service = ClusterService(replica, headers, authorization, Alone(), strict=True, timeout_seconds=0.01)
+        channel = InProcessChannel(method_table(service.handlers()))
+        body = CHANGES["MemberUpdate"].SerializeToString()
+        change = asyncio.create_task(channel.unary("/etcdserverpb.Cluster/MemberUpdate", body, scaled(60)))
+        await asyncio.sleep(0.05)
+        member.lead()
+        before = member.raft.log.last_index
+        async with asyncio.timeout(scaled(30)):
+            while member.raft.log.last_index == before:
+                await asyncio.sleep(0.01)
+        member.now += 8  # and its apply may take longer, too
+        member.replica.tick()
+        member.settle()
+        assert [list(one.peerURLs) for one in rpc_pb2.MemberUpdateResponse.FromString(await change).members] == [
+            ["http://b:2380"]
+        ]
         channel.close()
 
     run(test())

@@ -24,6 +24,7 @@ from tercet.replica.requests import AppliedRequest, RequestIds, encode_request
 
 Outcome = bytes | Answer | StatusError
 """An encoded response body without its header; or the reads that make it, in slices; or the error that the client gets."""
+IsAwaited = Callable[[], bool]
 
 PENDING_APPLY_MAX: Final = 5000  # etcd's maxGapBetweenApplyAndCommitIndex; beyond it a member refuses proposals
 NEVER_PROPOSED: Final = Unavailable(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
@@ -43,6 +44,17 @@ class Waiter:
         self.proposed_at = proposed_at
         self.deadline = deadline
         self.is_proposed = False
+
+
+class ChangeWaiter(Waiter):
+    """Waits for a configuration change. is_awaited: asked at the deadline; if so, it waits for the same time again."""
+
+    __slots__ = ("is_awaited",)
+
+    def __init__(self, then: Callable[[Outcome], None], proposed_at: float, deadline: float, is_awaited: IsAwaited) -> None:
+        super().__init__(_CONF_CHANGE, then, proposed_at, deadline)
+        self.is_proposed = True
+        self.is_awaited = is_awaited
 
 
 class Proposals:
@@ -93,12 +105,10 @@ class Proposals:
         self.waiting[data] = waiter
         return True
 
-    def wait_for(self, data: bytes, then: Callable[[Outcome], None]) -> None:
+    def wait_for(self, data: bytes, then: Callable[[Outcome], None], is_awaited: IsAwaited) -> None:
         """Wait for the configuration change that the entry `data` holds; it is proposed already."""
         now = self._clock()
-        waiter = Waiter(_CONF_CHANGE, then, now, now + self._timeout_seconds)
-        waiter.is_proposed = True
-        self.waiting[data] = waiter
+        self.waiting[data] = ChangeWaiter(then, now, now + self._timeout_seconds, is_awaited)
 
     def submit(self, raft: Raft) -> bool:
         """Propose the queue to raft as one batch, or as much of it as one turn may take. Without a leader it stays queued.
@@ -140,6 +150,11 @@ class Proposals:
                 break
             overdue.append((data, waiter))
         for data, waiter in overdue:
+            if isinstance(waiter, ChangeWaiter) and waiter.is_awaited():
+                del self.waiting[data]
+                waiter.deadline = now + self._timeout_seconds
+                self.waiting[data] = waiter
+                continue
             if not waiter.is_proposed:
                 error: StatusError = NEVER_PROPOSED
             elif leader_lost_at < waiter.proposed_at < leader_elected_at:

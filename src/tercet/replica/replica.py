@@ -34,7 +34,7 @@ from tercet.replica.host import ReplicaHost, Transport
 from tercet.replica.lease_keeper import LeaseKeeper
 from tercet.replica.log_compaction import LogCompaction
 from tercet.replica.membership import hex_id
-from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
+from tercet.replica.proposals import PENDING_APPLY_MAX, IsAwaited, Outcome, Proposals
 from tercet.replica.quota import Quota
 from tercet.replica.reads import ReadCallback, Reads
 from tercet.replica.repair import Repair
@@ -162,8 +162,12 @@ class Replica(ReplicaStatus):
         elif not self._flush_is_scheduled:
             self._schedule_flush()
 
-    def propose_conf_change(self, change: ConfChange, then: Callable[[Outcome], None]) -> bool:
+    def propose_conf_change(
+        self, change: ConfChange, then: Callable[[Outcome], None], is_awaited: IsAwaited = lambda: False
+    ) -> bool:
         """Propose a configuration change; `then` is called with b"", or the error, when its entry is applied.
+
+        is_awaited: asked when the timeout of requests has passed, which ends the wait unless it says True.
 
         `change.id` must be a fresh `next_request_id`: it distinguishes two proposals of the same change.
         False: no leader is known, it is transferring its leadership, or another change is pending; `then` is never called.
@@ -173,7 +177,7 @@ class Replica(ReplicaStatus):
             raise errors.STOPPED
         if not self.raft.propose_conf_change(change):
             return False
-        self._proposals.wait_for(encode_conf_change(change), then)
+        self._proposals.wait_for(encode_conf_change(change), then, is_awaited)
         self._schedule_flush()
         return True
 

@@ -1,5 +1,8 @@
 """The Cluster service: lists the members and changes one at a time.
 
+A change whose call has a deadline waits for it, as in etcd: for a leader, for the change before it, and for its own apply. One
+without a deadline, for which etcd waits as long as the client does, fails after the timeout of requests.
+
 The checks that protect the quorum are made here, by the member that received the request: they look at connections, which
 differ between members. The checks that all members must agree on are made when the change is applied (replica/membership.py).
 Source: etcd server/etcdserver/server.go (mayAddMember, mayRemoveMember, mayPromote), --strict-reconfig-check.
@@ -10,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn, Protocol
 
 from tercet import errors
 from tercet.gotext.urls import parse_url
@@ -31,6 +35,8 @@ CONNECTED_SECONDS_MIN: Final = 5.0  # etcd's HealthInterval
 _RETRY_SECONDS: Final = 0.05
 _URLS_MAX: Final = 256  # of a member
 _URLS_CHARACTERS_MAX: Final = 64 << 10  # a megabyte of them takes 0.3 s to check, and each member keeps them
+_NOT_ENOUGH: Final = "not enough healthy members"
+_NOT_CONNECTED: Final = "local member has not been connected to {} peers, reconfigure breaks active quorum"
 _CHANGES: Final = {  # as raft calls them
     ConfChangeType.ADD_NODE: "ConfChangeAddNode",
     ConfChangeType.REMOVE_NODE: "ConfChangeRemoveNode",
@@ -67,11 +73,12 @@ class ClusterService:
         strict: bool,
         timeout_seconds: float = 7.0,
     ) -> None:
-        """strict: --strict-reconfig-check. timeout_seconds: of a change, from its request to its apply on this member."""
+        """strict: --strict-reconfig-check. timeout_seconds: of a change that has no deadline."""
         self._replica = replica
         self._timeout_seconds = timeout_seconds
         self.promotions = 0  # made by this member as leader
         self.promotion_failures: dict[str, int] = {}  # by the error's text
+        self._turn = asyncio.Lock()  # of those that propose: one at a time tries again
         self._headers = headers
         self._authorization = authorization
         self._connections = connections
@@ -96,12 +103,12 @@ class ClusterService:
         request = unmarshal(rpc_pb2.MemberAddRequest.FromString, body)
         urls = check_peer_urls(list(request.peerURLs))
         self._authorization.require_admin(call)
-        if self._strict:
-            self._check_addition(is_learner=request.isLearner)
         member_id = compute_member_id(urls, unix_seconds=int(time.time()))
         member = Member(member_id, tuple(urls), is_learner=request.isLearner)
+        if self._strict:
+            self._check_addition(member)
         kind = ConfChangeType.ADD_LEARNER_NODE if request.isLearner else ConfChangeType.ADD_NODE
-        await self._change(kind, member_id, change_context(member))
+        await self._change(kind, member_id, change_context(member), call.deadline)
         added = self._replica.membership.members.get(member_id, member)
         response = rpc_pb2.MemberAddResponse(member=to_wire(added), members=self._members())
         return self._header() + response.SerializeToString()
@@ -111,7 +118,7 @@ class ClusterService:
         self._authorization.require_admin(call)
         if self._strict:
             self._check_removal(request.ID)
-        await self._change(ConfChangeType.REMOVE_NODE, request.ID, b"")
+        await self._change(ConfChangeType.REMOVE_NODE, request.ID, b"", call.deadline)
         return self._header() + rpc_pb2.MemberRemoveResponse(members=self._members()).SerializeToString()
 
     async def member_update(self, call: UnaryCall, body: bytes) -> bytes:
@@ -119,22 +126,22 @@ class ClusterService:
         self._authorization.require_admin(call)
         await self._check_update(request.ID, list(request.peerURLs))
         member = Member(request.ID, tuple(request.peerURLs))
-        await self._change(ConfChangeType.UPDATE_NODE, request.ID, change_context(member))
+        await self._change(ConfChangeType.UPDATE_NODE, request.ID, change_context(member), call.deadline)
         return self._header() + rpc_pb2.MemberUpdateResponse(members=self._members()).SerializeToString()
 
     async def member_promote(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.MemberPromoteRequest.FromString, body)
         self._authorization.require_admin(call)
-        members = await self._promote(request.ID, token_of(call) or b"")
+        members = await self._promote(request.ID, token_of(call) or b"", call.deadline)
         return self._header() + rpc_pb2.MemberPromoteResponse(members=members).SerializeToString()
 
-    async def _promote(self, member_id: int, token: bytes) -> list[rpc_pb2.Member]:
-        """Promote here or at the leader; wait for a leader that answers until the request's timeout. Raises StatusError."""
+    async def _promote(self, member_id: int, token: bytes, deadline: float | None) -> list[rpc_pb2.Member]:
+        """Promote here or at the leader; wait for a leader that answers until the timeout of requests. Raises StatusError."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._timeout_seconds
         while loop.time() < give_up_at:
             if self._replica.is_leader:
-                await self.promote_here(member_id)
+                await self.promote_here(member_id, deadline)
                 return self._members()
             try:
                 raw = await self._connections.forward_promote(member_id, token)
@@ -145,16 +152,16 @@ class ClusterService:
                 return [to_wire(Member.from_json(one)) for one in raw]
         raise errors.TIMEOUT if self._replica.leader_id else errors.NO_LEADER
 
-    async def promote_here(self, member_id: int) -> None:
+    async def promote_here(self, member_id: int, deadline: float | None = None) -> None:
         """Promote a learner and count the outcome. On the leader only. Raises StatusError."""
         try:
-            await self._promote_learner(member_id)
+            await self._promote_learner(member_id, deadline)
         except errors.StatusError as error:
             self.promotion_failures[error.message] = self.promotion_failures.get(error.message, 0) + 1
             raise
         self.promotions += 1
 
-    async def _promote_learner(self, member_id: int) -> None:
+    async def _promote_learner(self, member_id: int, deadline: float | None) -> None:
         """The leader knows how far the learner has caught up.
 
         As in etcd, that it is a learner at all is checked last, when the change is applied.
@@ -168,23 +175,19 @@ class ClusterService:
         if self._strict:
             voters = self._replica.membership.voters()
             if sum(one.is_started for one in voters) + 1 < (len(voters) + 1) // 2 + 1:
-                raise errors.NOT_ENOUGH_STARTED
-        await self._change(ConfChangeType.ADD_NODE, member_id, change_context(member, is_promote=True))
+                shown = {"requested-member-remove-id": hex_id(member_id)}  # as etcd names it
+                self._refuse("promote", _NOT_ENOUGH, errors.NOT_ENOUGH_STARTED, shown)
+        await self._change(ConfChangeType.ADD_NODE, member_id, change_context(member, is_promote=True), deadline)
 
-    async def _change(self, kind: ConfChangeType, member_id: int, context: bytes) -> None:
-        """Propose a change and wait until this member has applied it.
-
-        It is not accepted without a leader, during a leadership transfer, and while another change is pending: try again until
-        the request's timeout. Raises StatusError.
-        """
+    async def _change(self, kind: ConfChangeType, member_id: int, context: bytes, deadline: float | None) -> None:
+        """Propose a change and wait until this member has applied it. Raises StatusError."""
         change = ConfChange(kind, node_id=member_id, id=self._replica.next_request_id(), context=context)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes] = loop.create_future()
-        give_up_at = loop.time() + self._timeout_seconds
-        while not self._replica.propose_conf_change(change, settle(future)):
-            if loop.time() > give_up_at:
-                raise errors.TIMEOUT
-            await asyncio.sleep(_RETRY_SECONDS)
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def is_awaited() -> bool:
+            return deadline is not None and not future.done()  # a call that has ended, also by its deadline, cancels it
+
+        await self._propose(lambda: self._replica.propose_conf_change(change, settle(future), is_awaited), deadline)
         await future
         shown = fields(
             local_member_id=hex_id(self._replica.member_id),
@@ -192,6 +195,18 @@ class ClusterService:
             raft_conf_change_node_id=hex_id(member_id),
         )
         logger.info("applied a configuration change through raft", extra=shown)
+
+    async def _propose(self, is_accepted: Callable[[], bool], deadline: float | None) -> None:
+        """Propose a change, again and again while it is not accepted: there is no leader, leadership is being transferred, or
+        another change is pending. Raises StatusError.
+        """
+        give_up_at = None if deadline is not None else asyncio.get_running_loop().time() + self._timeout_seconds
+        try:
+            async with asyncio.timeout_at(give_up_at), self._turn:
+                while not is_accepted():
+                    await asyncio.sleep(_RETRY_SECONDS)
+        except TimeoutError:
+            raise errors.TIMEOUT from None
 
     async def _check_update(self, member_id: int, urls: list[str]) -> None:
         """etcd members stop at the entry of an update whose URLs they cannot parse. Raises StatusError."""
@@ -206,14 +221,15 @@ class ClusterService:
 
     # --- protection of the quorum
 
-    def _check_addition(self, *, is_learner: bool) -> None:
+    def _check_addition(self, added: Member) -> None:
         voters = self._replica.membership.voters()
         quorum = (len(voters) + 1) // 2 + 1
         started = sum(one.is_started for one in voters)
-        if not is_learner and started < quorum and not (len(voters) == 1 and started == 1):
-            raise errors.NOT_ENOUGH_STARTED
+        shown = {"requested-member-add": _as_go_prints(added)}
+        if not added.is_learner and started < quorum and not (len(voters) == 1 and started == 1):
+            self._refuse("add", _NOT_ENOUGH, errors.NOT_ENOUGH_STARTED, shown)
         if len(voters) > 1 and self._connected(voters) < quorum:
-            raise errors.UNHEALTHY
+            self._refuse("add", _NOT_CONNECTED.format("majority"), errors.UNHEALTHY, shown)
 
     def _check_removal(self, member_id: int) -> None:
         membership = self._replica.membership
@@ -223,11 +239,19 @@ class ClusterService:
         others = [one for one in membership.voters() if one.id != member_id]
         quorum = len(others) // 2 + 1
         if sum(one.is_started for one in others) < quorum:
-            raise errors.NOT_ENOUGH_STARTED
+            self._refuse("remove", _NOT_ENOUGH, errors.NOT_ENOUGH_STARTED, {"requested-member-remove-id": hex_id(member_id)})
         if member_id != self._replica.member_id and not self._connections.connected_seconds(member_id):
             return  # it is down, so the active quorum does not lose it
-        if self._connected(membership.voters()) - 1 < quorum:
-            raise errors.UNHEALTHY
+        active = self._connected(membership.voters())
+        if active - 1 < quorum:
+            shown = {"requested-member-remove": hex_id(member_id), "active-peers": active}
+            self._refuse("remove", _NOT_CONNECTED.format("all"), errors.UNHEALTHY, shown)
+
+    def _refuse(self, what: str, reason: str, refusal: errors.StatusError, shown: Mapping[str, object]) -> NoReturn:
+        """Log why a change would endanger the quorum, and raise `refusal`."""
+        named = {"local-member-id": hex_id(self._replica.member_id), **shown, "error": refusal.message}
+        logger.warning(f"rejecting member {what} request; {reason}", extra=fields(named))
+        raise refusal
 
     def _connected(self, members: list[Member]) -> int:
         return sum(self._is_connected(one.id) for one in members)
@@ -243,6 +267,12 @@ class ClusterService:
 
     def _members(self) -> list[rpc_pb2.Member]:
         return [to_wire(member) for member in self._replica.membership.sorted()]
+
+
+def _as_go_prints(member: Member) -> str:
+    """A member to add, by the verb %+v."""
+    raft = f"{{PeerURLs:[{' '.join(member.peer_urls)}] IsLearner:{str(member.is_learner).lower()}}}"
+    return f"{{ID:{hex_id(member.id)} RaftAttributes:{raft} Attributes:{{Name: ClientURLs:[]}}}}"
 
 
 def to_wire(member: Member) -> rpc_pb2.Member:

@@ -3,7 +3,9 @@
 A certificate is renewed by replacing its files: each new connection gets them as they are, as with etcd (GetCertificate). Files
 that do not load, half-written for example, leave the previous ones in use, with one warning.
 
-At start there are no previous ones: a file that is unreadable, does not match or has expired is a ConfigError that names it.
+At start there are no previous ones: a file that is unreadable or does not match is a ConfigError that names it. A certificate
+that has expired is used, with a warning, as by etcd: a cluster whose certificates have all expired comes back once their files
+are replaced, without another restart.
 """
 
 from __future__ import annotations
@@ -167,7 +169,8 @@ def _load_pair(context: ssl.SSLContext, cert: str, key: str, cert_flag: str, key
         raise ConfigError(f"{cert} (--{cert_flag}) and {key} (--{key_flag}) do not load: {_reason(error)}") from error
     expired = expiry(certificate)
     if expired is not None and expired < datetime.now(UTC):
-        raise ConfigError(f"the certificate in {cert} (--{cert_flag}) expired on {expired:%Y-%m-%d %H:%M:%S} UTC")
+        shown = fields({cert_flag: cert}, expired_at=f"{expired:%Y-%m-%dT%H:%M:%SZ}")
+        logger.warning("the certificate has expired; others refuse it until its files are replaced", extra=shown)
 
 
 def _refuse_encrypted(flag: str, path: str) -> str:
