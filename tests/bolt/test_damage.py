@@ -208,6 +208,7 @@ def test_faults_are_named(intact: Path) -> None:
         (patched(base + 16 + 4, "<I", 1 << 31), f"page {leaf}: element 0 points outside of it"),
         (patched(base + 16 + 12, "<I", 1 << 31), f"page {leaf}: element 0 points outside of it"),
         (patched(base + 16 + 4, "<I", 4), f"page {leaf}: element 0 points outside of it"),
+        (patched(base + 32 + 12, "<I", 1000), f"page {leaf}: element 2 overlaps the one before"),
         (patched(base + 16 + 8, "<I", 0), f"page {leaf}: key b'' out of order"),
         (patched(base + 16, "<I", 1), "bucket b'00000' inside of bucket b'key'"),
         (patched(base + 16, "<I", 8), f"page {leaf}: element flags 0x8"),

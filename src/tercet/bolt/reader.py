@@ -1,9 +1,10 @@
 """Reader of bbolt files that trusts none of their bytes and needs memory for a few pages.
 
-A received snapshot is untrusted. Every page is verified before use: its id and kind, that its elements lie inside it, that keys
-rise over the whole bucket and stay within the separators of the branch above, and that no page is visited twice. A fault raises
-StorageFailure with file and page. No input makes the reader loop, recurse, or read more than one page run at once. It cannot
-detect a changed value, or a changed key that keeps the order: data pages have no checksum (digest.py has one of the file).
+A received snapshot is untrusted. Every page is verified before use: its id and kind, that its elements lie inside it one after
+the other, that keys rise over the whole bucket and stay within the separators of the branch above, and that no page is visited
+twice. A fault raises StorageFailure with file and page. No input makes the reader loop, recurse, or read more than one page run
+at once. It cannot detect a changed value, or a changed key that keeps the order: data pages have no checksum (digest.py has one
+of the file).
 
 It reads by pread, not mmap: truncating a mapped file would kill the process.
 """
@@ -244,6 +245,7 @@ class BoltFile:
         data = page.data
         end = len(data)
         first = HEADER_BYTES * (page.elements + 1)
+        free = first  # where the next key may begin: of values that overlap, a small page would have terabytes
         unpack = LEAF_ELEMENT.unpack_from
         for offset in range(HEADER_BYTES, first, HEADER_BYTES):
             flags, pos, key_bytes, value_bytes = unpack(data, offset)
@@ -251,6 +253,9 @@ class BoltFile:
             value_start = key_start + key_bytes
             if key_start < first or value_start + value_bytes > end:
                 raise self.damage(page.id, f"element {offset // HEADER_BYTES - 1} points outside of it")
+            if key_start < free:
+                raise self.damage(page.id, f"element {offset // HEADER_BYTES - 1} overlaps the one before")
+            free = value_start + value_bytes
             key = data[key_start:value_start]
             if key <= last or key < low:
                 raise self.damage(page.id, f"key {key!r} out of order")
