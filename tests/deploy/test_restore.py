@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from tercet.deploy.facts.facts import FileFact
 from tercet.deploy.members.bumped_snapshot import newest_revision, write_bumped
-from tercet.deploy.members.snapshot import read
+from tercet.deploy.members.members import Members
+from tercet.deploy.members.snapshot import Snapshot, read
+from tercet.deploy.plan.certificates import Certificates
+from tercet.deploy.plan.desired import desired
 from tercet.deploy.run.executor import DeployError
-from tercet.deploy.run.restore_steps import Record
+from tercet.deploy.run.restore import restore
+from tercet.deploy.run.restore_steps import Record, Source
 from tercet.deploy.run.rolling import restart_plan
 from tercet.deploy.ssh.remote import Completed, Host
 from tercet.errors import ConfigError
-from tests.deploy.clusters import cluster_of
+from tests.deploy.clusters import artifact_of, cluster_of, fresh
 from tests.deploy.scripted_host import ScriptedHost
 from tests.deploy.test_rolling import ScriptedMembers
 from tests.support.etcd import binary, running_etcd
@@ -67,6 +73,22 @@ def test_a_damaged_record_is_none(text: str) -> None:
 def test_a_record_survives_the_file() -> None:
     record = Record("20260102T030405Z", "ab" * 32, 10, ("node1", "node2"), 1000)
     assert Record.from_json(record.to_json().decode()) == record
+
+
+@pytest.mark.parametrize(("free", "copied", "is_refused"), [(327, False, True), (328, False, False), (228, True, False)])
+def test_no_disk_is_filled_under_a_member_that_serves(tmp_path: Path, free: int, copied: bool, is_refused: bool) -> None:
+    cluster = cluster_of(tmp_path, "tls: {enabled: false}")
+    snapshot = Snapshot(tmp_path / "demo.db", 100 << 20, 1, 1, 0)
+    source = Source(snapshot, snapshot.path, 1, "", 0, has_digest=True)
+    members = cast(Members, ScriptedMembers(cluster, {}, leader="node1"))
+    found = restore(cluster, {}, {}, members, source, work=tmp_path, backups=None)
+    files = {found.steps.copy: FileFact(kind="file" if copied else "absent"), found.steps.unpacked: FileFact(kind="absent")}
+    spec = cluster.hosts[0]
+    wish = desired(cluster, spec, artifact_of(cluster), Certificates())
+    facts = replace(fresh(cluster, wish), files=files, disk_free={cluster.paths.data: free << 20})
+    raised = pytest.raises(DeployError, match=r"node1: plan: 327 MiB free for /var/lib/etcd, 328 MiB needed")
+    with raised if is_refused else nullcontext():
+        found._require_space({"node1": facts}, ["node1"])
 
 
 def test_no_member_is_restarted_during_a_restore(tmp_path: Path) -> None:

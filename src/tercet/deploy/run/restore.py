@@ -42,6 +42,7 @@ from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import StatusError
 
+_SPARE_BYTES = 128 << 20  # for the log of the restored member, and of the present one meanwhile
 _RUNS = ("active", "reloading", "activating", "deactivating")
 
 
@@ -73,6 +74,7 @@ class Restore:
         record = self._record_of_interrupted(facts) or await self._new_record()
         has_begun = {name for name, seen in facts.items() if self._record_on(seen) == record}
         pending = [name for name, seen in facts.items() if not (name in has_begun and self._is_exchanged(seen))]
+        self._require_space({name: facts[name] for name in pending}, has_begun)
         saved, notes = await self._backup(record, is_resumed=bool(has_begun))
         phases = [
             *saved,
@@ -129,7 +131,7 @@ class Restore:
         tool = offline_tool(self.cluster.engine.kind, paths.install)
         unpacked = (steps.unpacked, f"{steps.unpacked}/member")
         wanted = (record, steps.complete, steps.copy, *unpacked, f"{paths.data}/member", tool)
-        return await gather(host, Wanted(paths=wanted, contents=(record,), unit=self.cluster.service.unit))
+        return await gather(host, Wanted(paths=wanted, contents=(record,), unit=self.cluster.service.unit, disks=(paths.data,)))
 
     def _require_releases(self, facts: Mapping[str, HostFacts]) -> None:
         tool = offline_tool(self.cluster.engine.kind, self.cluster.paths.install)
@@ -137,6 +139,18 @@ class Restore:
         if missing:
             remedy = "run `tercet deploy apply` first; snapshots of etcd are restored by releases since 3.5"
             raise DeployError([HostError(name, "plan", f"{tool} does not exist", remedy=remedy) for name in missing])
+
+    def _require_space(self, pending: Mapping[str, HostFacts], has_begun: Collection[str]) -> None:
+        """Raises DeployError for hosts whose disk would be filled: under a member that still serves."""
+        size, data, errors = self.source.snapshot.size, self.cluster.paths.data, []
+        for name, seen in pending.items():
+            there = name in has_begun and seen.files[self.steps.copy].exists, seen.files[self.steps.unpacked].exists
+            needed, free = size * (2 - sum(there)) + _SPARE_BYTES, seen.disk_free[data]
+            if not all(there) and free < needed:
+                text = f"{free >> 20} MiB free for {data}, {needed >> 20} MiB needed for the copy and what is unpacked from it"
+                errors.append(HostError(name, "plan", text, remedy="free space on its disk"))
+        if errors:
+            raise DeployError(errors)
 
     async def _require_others_down(self) -> None:
         """Raises DeployError if a member that is left out runs: the cluster before could go on beside the restored one."""
