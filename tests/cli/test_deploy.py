@@ -307,3 +307,10 @@ def test_destroy_without_a_terminal_requires_yes() -> None:
     done = run(fake, "destroy", stdin="no\n")
     assert (done.exit_code, fake.calls) == (1, [])
     assert "--yes" in done.stderr
+
+
+def test_a_key_file_that_is_not_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "demo.db").touch()
+    (tmp_path / "binary").write_bytes(bytes(range(128, 256)))
+    done = run(FakeDeployment(), "restore", str(tmp_path / "demo.db"), "--identity", str(tmp_path / "binary"), "--yes")
+    assert (done.exit_code, done.stderr) == (1, "Error: no AGE-SECRET-KEY-1... in this file\n")

@@ -288,6 +288,7 @@ def test_an_error_is_one_line(extra: str, message: str) -> None:
             "hosts: [{name: a, address: '10.0.0.1:2379'}]",
             "2: hosts[0].address: '10.0.0.1:2379' is not an address alone",
         ),
+        ("hosts: [{name: a, address: 'fe80::1%eth0'}]", "2: hosts[0].address: fe80::1%eth0 has a zone"),
         ("hosts: [{name: a, address: 0.0.0.0}]", "2: hosts[0].address: 0.0.0.0 is not the address of a single host"),
         ("hosts: [{name: a=b, address: 10.0.0.1}]", "2: hosts[0].name: 'a=b' is not a valid name"),
         (

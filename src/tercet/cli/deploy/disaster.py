@@ -71,7 +71,7 @@ def restore(
 
     cluster = options.cluster()
     limit_to(options, cluster, names)
-    key = None if identity is None else with_click_errors(lambda: read_key(identity.read_text()))
+    key = None if identity is None else with_click_errors(lambda: read_key(identity.read_text(errors="replace")))
 
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await deployment.restore(

@@ -68,6 +68,8 @@ def check_address(text: str) -> str:
     except ValueError:
         _check_dns_name(text)
         return text
+    if "%" in text:
+        raise ValueError(f"{text} has a zone, which no other host knows; use an address without one")
     if address.is_unspecified or address.is_multicast or text == "255.255.255.255":
         raise ValueError(f"{text} is not the address of a single host; use the one that the other members connect to")
     return text
