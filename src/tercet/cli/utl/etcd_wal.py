@@ -56,28 +56,37 @@ def read_log(directory: Path) -> EtcdLog:
     metadata, state = b"", HardState()
     snapshots: list[Snapshot] = []
     entries: list[Entry] = []
-    for kind, data in _records(directory):
-        if kind == METADATA:
-            metadata = data
-        elif kind == STATE:
-            state = decode_hard_state(data)
-        elif kind == SNAPSHOT:
-            snapshots.append(_snapshot(data))
-        elif kind == ENTRY:
-            entry = decode_entry(data)
-            while entries and entries[-1].index >= entry.index:
-                entries.pop()  # a new leader has replaced the end of the log
-            entries.append(entry)
+    for place, kind, data in _records(directory):
+        try:  # the checksum is one of the data, and not of the kind
+            if kind == METADATA:
+                metadata = data
+            elif kind == STATE:
+                state = decode_hard_state(data)
+            elif kind == SNAPSHOT:
+                snapshots.append(_snapshot(data))
+            elif kind == ENTRY:
+                entry = decode_entry(data)
+                while entries and entries[-1].index >= entry.index:
+                    entries.pop()  # a new leader has replaced the end of the log
+                entries.append(entry)
+            elif kind != CRC:
+                raise StorageFailure(f"{place}: a record of unknown kind {kind}")
+        except (MalformedMessage, ValueError) as error:
+            raise StorageFailure(f"{place}: {error}") from error
     snapshot = max((one for one in snapshots if 0 < one.index <= state.commit), key=lambda one: one.index, default=None)
     first = snapshot.index + 1 if snapshot else 1
     kept = [entry for entry in entries if entry.index >= first]
+    if not metadata:
+        raise StorageFailure(f"{directory}: the record with the member's ID is missing")
     if any(entry.index != index for index, entry in enumerate(kept, first)):
         raise StorageFailure(f"{directory}: entries after {first - 1} are missing")
+    if state.commit >= first + len(kept):
+        raise StorageFailure(f"{directory}: it ends at entry {first + len(kept) - 1}, before the commit index {state.commit}")
     return EtcdLog(metadata, state, snapshot, kept)
 
 
-def _records(directory: Path) -> Iterator[tuple[int, bytes]]:
-    """All records in order, each with its checksum verified."""
+def _records(directory: Path) -> Iterator[tuple[str, int, bytes]]:
+    """Place, kind and data of all records in order, each with its checksum verified."""
     names = sorted(path for path in directory.glob("*.wal") if _NAME.fullmatch(path.name))
     if not names:
         raise StorageFailure(f"{directory}: no write-ahead log of etcd")
@@ -91,17 +100,15 @@ def _records(directory: Path) -> Iterator[tuple[int, bytes]]:
                 break
             size, padding = length & _SIZE_MASK, (length >> 56) & 7 if length < 0 else 0
             record = content[at + 8 : at + 8 + size]
+            place = f"{path}: offset {at}"
             kind, recorded, data = _parse(record)
             if kind == CRC:
                 crc = recorded
             else:
                 crc = google_crc32c.extend(crc, data)
             if len(record) < size or crc != recorded:
-                raise StorageFailure(f"{path}: offset {at}: damaged record (start etcd once, which repairs a torn end)")
-            try:
-                yield kind, data
-            except MalformedMessage as error:
-                raise StorageFailure(f"{path}: offset {at}: {error}") from error
+                raise StorageFailure(f"{place}: damaged record (start etcd once, which repairs a torn end)")
+            yield place, kind, data
             at += 8 + size + padding
 
 

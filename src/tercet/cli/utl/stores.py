@@ -20,6 +20,7 @@ from tercet.bolt import BoltFile
 from tercet.errors import StorageFailure
 from tercet.storage.interfaces import Bucket, ReadView
 from tercet.storage.lmdb_backend import LmdbBackend
+from tercet.storage.os_filesystem import reason
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.05
@@ -31,8 +32,12 @@ class BoltStore:
 
     def __init__(self, path: Path, lock_seconds: float | None) -> None:
         """Raises StorageFailure if the file is not a database, or stays locked."""
-        self.file = BoltFile(path)
-        self._lock = _locked(path, lock_seconds)
+        self._lock = _locked(path, lock_seconds)  # first: what is read before may change until the lock is free
+        try:
+            self.file = BoltFile(path)
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def get(self, bucket: Bucket, key: bytes) -> bytes | None:
         return next((value for found, value in self.scan(bucket, key) if found == key), None)
@@ -96,20 +101,25 @@ def _check_exists(path: Path) -> None:
 
 def _locked(path: Path, lock_seconds: float | None) -> int:
     """An open descriptor that holds bbolt's lock. Raises StorageFailure."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def take() -> int:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(descriptor), path.stat()):  # a defragmentation has replaced it
+                raise BlockingIOError
         except BlockingIOError as error:
+            os.close(descriptor)
             raise StorageFailure(f"{path}: {_LOCKED}: another process uses it") from error
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
 
     try:
         return _retried(take, lock_seconds)
-    except BaseException:
-        os.close(descriptor)
-        raise
+    except OSError as error:
+        raise StorageFailure(f"{path}: {reason(error)}") from error
 
 
 def _retried(attempt: Callable[[], T], lock_seconds: float | None) -> T:
