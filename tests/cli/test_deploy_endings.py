@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -13,6 +16,7 @@ from tercet.cli import tercet
 from tercet.cli.deploy.options import with_click_errors
 from tercet.cli.deploy.progress import make_progress
 from tercet.deploy.run.events import Event
+from tests.support.waiting import scaled
 
 
 def test_the_live_display_stops_when_nothing_runs() -> None:
@@ -51,3 +55,38 @@ def test_ctrl_c_during_imports(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(tercet, "import_module", interrupted)
     assert tercet.main(["deploy", "plan"]) == 130
     assert capsys.readouterr().err == ""
+
+
+_SLEEPS = """
+import asyncio, os, signal, sys
+from tercet.cli.deploy.options import run
+
+async def work():
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+        await asyncio.sleep(0.1 if sys.argv[2:] else 60)
+    finally:
+        print("removed", flush=True)
+
+if sys.argv[2:]:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+try:
+    run(work())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "more", "out"),
+    [
+        (signal.SIGTERM, [], "removed\ninterrupted\n"),
+        (signal.SIGHUP, [], "removed\ninterrupted\n"),
+        (signal.SIGHUP, ["nohup"], "removed\n"),
+    ],
+)
+def test_a_signal_that_ends_a_command_lets_it_remove_its_files(number: signal.Signals, more: list[str], out: str) -> None:
+    """A decrypted snapshot, or a scratch member that would go on for ever."""
+    words = [sys.executable, "-c", _SLEEPS, str(int(number)), *more]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert (done.returncode, done.stdout) == (0, out), done.stderr

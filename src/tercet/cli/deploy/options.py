@@ -3,15 +3,17 @@
     tercet deploy -f other.yaml --accept-new plan     before the command
     tercet deploy plan --file other.yaml              or after it, which takes precedence
 
-A command is one coroutine. Errors go to stderr, one message each. Exit codes: 1 for errors, 2 for usage errors, 130 for Ctrl-C
-in a command that changes nothing.
+A command is one coroutine. Errors go to stderr, one message each. Exit codes: 1 for errors, 2 for usage errors, 130 for Ctrl-C,
+SIGTERM or SIGHUP in a command that changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
-from contextlib import nullcontext
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -161,12 +163,32 @@ def _names(cluster: Cluster) -> tuple[str, ...]:
 
 
 def run(work: Awaitable[T]) -> T:
-    """Run a coroutine. Raises ClickException for expected errors, KeyboardInterrupt."""
+    """Run a coroutine. Raises ClickException for expected errors, KeyboardInterrupt also for SIGTERM and SIGHUP."""
 
     async def main() -> T:
-        return await work
+        with _cancelled_by_signals():
+            return await work
 
-    return with_click_errors(lambda: asyncio.run(main()))
+    try:
+        return with_click_errors(lambda: asyncio.run(main()))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+@contextmanager
+def _cancelled_by_signals() -> Iterator[None]:
+    """End as by Ctrl-C, so that neither decrypted snapshots nor scratch members are left. `nohup` goes on ignoring SIGHUP."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    numbers: list[signal.Signals] = []
+    if task is not None and threading.current_thread() is threading.main_thread():
+        numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+        for number in numbers:
+            loop.add_signal_handler(number, task.cancel)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 def with_click_errors(work: Callable[[], T]) -> T:
