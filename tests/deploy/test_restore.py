@@ -11,16 +11,18 @@ from typing import cast
 
 import pytest
 
+from tercet.deploy.cluster.cluster import HostSpec
 from tercet.deploy.facts.facts import FileFact
 from tercet.deploy.members.bumped_snapshot import newest_revision, write_bumped
-from tercet.deploy.members.members import Members
+from tercet.deploy.members.members import MemberHealth, Members
 from tercet.deploy.members.snapshot import Snapshot, read
 from tercet.deploy.plan.certificates import Certificates
 from tercet.deploy.plan.desired import desired
-from tercet.deploy.run.executor import DeployError
+from tercet.deploy.plan.plan import Plan
+from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.restore import restore
 from tercet.deploy.run.restore_steps import Record, Source
-from tercet.deploy.run.rolling import restart_plan
+from tercet.deploy.run.rolling import health_phase, restart_plan
 from tercet.deploy.ssh.remote import Completed, Host
 from tercet.errors import ConfigError
 from tests.deploy.clusters import artifact_of, cluster_of, fresh
@@ -89,6 +91,25 @@ def test_no_disk_is_filled_under_a_member_that_serves(tmp_path: Path, free: int,
     raised = pytest.raises(DeployError, match=r"node1: plan: 327 MiB free for /var/lib/etcd, 328 MiB needed")
     with raised if is_refused else nullcontext():
         found._require_space({"node1": facts}, ["node1"])
+
+
+def test_a_restore_of_a_snapshot_with_an_alarm_is_completed(tmp_path: Path) -> None:
+    """A full cluster is restored as a full one; until the restore is complete, other commands refuse to start its members."""
+
+    class Alarmed(ScriptedMembers):
+        async def health_of(self, spec: HostSpec) -> MemberHealth:
+            return MemberHealth(spec.name, "", False, 0.001, "Active Alarm(s): NOSPACE", commits=True)
+
+    cluster = cluster_of(tmp_path, "tls: {enabled: false}\nservice: {start_timeout_seconds: 1}")
+    members = cast(Members, Alarmed(cluster, {}, leader="node1"))
+    asyncio.run(execute(Plan((health_phase(cluster, members, ["node1"], allows_alarms=True),))))
+    with pytest.raises(DeployError, match="NOSPACE"):
+        asyncio.run(execute(Plan((health_phase(cluster, members, ["node1"]),))))
+    source = Source(Snapshot(tmp_path / "demo.db", 1, 1, 1, 0), tmp_path / "demo.db", 1, "", 0, has_digest=True)
+    found = restore(cluster, {}, {}, members, source, work=tmp_path, backups=None)
+    facts = {"node1": fresh(cluster, desired(cluster, cluster.hosts[0], artifact_of(cluster), Certificates()))}
+    [health] = [phase for phase in found._exchanges(facts, Record("1", "", 0, ("node1",), 0), []) if phase.title == "health"]
+    asyncio.run(execute(Plan((health,))))
 
 
 def test_no_member_is_restarted_during_a_restore(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class Restore:
             Phase("record", (*self._recording(record, facts), *self._readmissions(facts))),
             Phase("enable", tuple(map(self.steps.enabling, facts))),
             Phase("start", tuple(start_step(self.cluster, self.hosts[name]) for name in starting)),
-            health_phase(self.cluster, self.members, list(facts)),
+            health_phase(self.cluster, self.members, list(facts), allows_alarms=True),  # those of the snapshot are part of it
         ]
 
     def _recording(self, record: Record, facts: Collection[str]) -> tuple[Step, ...]:

@@ -100,12 +100,13 @@ def in_order(names: Collection[str], health: Collection[MemberHealth], answers: 
     return sorted(names, key=lambda name: (name not in unhealthy, answers[name].is_leader))
 
 
-def health_phase(cluster: Cluster, members: Members, names: Collection[str]) -> Phase:
-    """The final check that these members are healthy."""
+def health_phase(cluster: Cluster, members: Members, names: Collection[str], *, allows_alarms: bool = False) -> Phase:
+    """The final check that these members are healthy. allows_alarms: or commit, whatever alarms are raised."""
+    wait = wait_committing if allows_alarms else _wait_healthy
 
     def check(spec: HostSpec) -> Work:
         async def work(progress: Progress) -> str:
-            return await _wait_healthy(members, spec, cluster.service.start_timeout_seconds, "health")
+            return await wait(members, spec, cluster.service.start_timeout_seconds, "health")
 
         return work
 
