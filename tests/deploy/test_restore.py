@@ -106,7 +106,8 @@ def test_a_restore_of_a_snapshot_with_an_alarm_is_completed(tmp_path: Path) -> N
     with pytest.raises(DeployError, match="NOSPACE"):
         asyncio.run(execute(Plan((health_phase(cluster, members, ["node1"]),))))
     source = Source(Snapshot(tmp_path / "demo.db", 1, 1, 1, 0), tmp_path / "demo.db", 1, "", 0, has_digest=True)
-    found = restore(cluster, {}, {}, members, source, work=tmp_path, backups=None)
+    hosts = {"node1": cast(Host, ScriptedHost("node1"))}
+    found = restore(cluster, hosts, {}, members, source, work=tmp_path, backups=None)
     facts = {"node1": fresh(cluster, desired(cluster, cluster.hosts[0], artifact_of(cluster), Certificates()))}
     [health] = [phase for phase in found._exchanges(facts, Record("1", "", 0, ("node1",), 0), []) if phase.title == "health"]
     asyncio.run(execute(Plan((health,))))
