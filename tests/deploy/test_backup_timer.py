@@ -68,6 +68,15 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
+def test_a_clock_that_went_back_does_not_remove_the_new_snapshot(host: Host) -> None:
+    for year in (2090, 2091, 2092):
+        (host.backups / f"node1-{year}0101T000000Z.db").write_text("old")
+    done = host.run(keep=2)
+    assert done.returncode == 0, done.stderr
+    assert len(host.names) == 2
+    assert [name for name in host.names if "node1-209" in name] == ["node1-20920101T000000Z.db"]
+
+
 def test_backups_use_the_member_certificate_and_keep_the_newest(host: Host) -> None:
     for day in range(1, 6):
         (host.backups / f"node1-2020010{day}T000000Z.db").write_text("old")

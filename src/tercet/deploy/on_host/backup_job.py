@@ -121,11 +121,11 @@ class Job:
         finally:
             self._remove_left_overs()
         self._say(f"saved {final}")
-        self._prune(sorted(os.listdir(given.directory)), lambda name: os.remove(os.path.join(given.directory, name)))
+        self._prune(os.listdir(given.directory), file, lambda name: os.remove(os.path.join(given.directory, name)))
         if self._bucket is not None:
             self._bucket.put(final, file)
             self._say(f"stored {self._bucket.url}/{file}")
-            self._prune(self._bucket.names(), self._bucket.delete)
+            self._prune(self._bucket.names(), file, self._bucket.delete)
 
     def _remove_left_overs(self) -> None:
         """Of an aborted run; a plain snapshot beside its encrypted one as well."""
@@ -135,11 +135,11 @@ class Job:
             elif name == f".{self._given.name}.scratch":
                 shutil.rmtree(os.path.join(self._given.directory, name), ignore_errors=True)
 
-    def _prune(self, names: list[str], remove: Any) -> None:
-        """Keep the newest ones of this member, plain and encrypted ones together."""
+    def _prune(self, names: list[str], saved: str, remove: Any) -> None:
+        """Keep the newest ones of this member, plain and encrypted ones together, and `saved` even if the clock went back."""
         stem = f"{self._given.name}-"
-        ours = [name for name in names if name.startswith(stem) and is_stamped(name[len(stem) :])]
-        for name in sorted(ours)[: -self._given.keep]:
+        others = [name for name in names if name.startswith(stem) and is_stamped(name[len(stem) :]) and name != saved]
+        for name in sorted(others)[: max(0, len(others) + 1 - self._given.keep)]:
             remove(name)
             self._say(f"removed {name}")
 

@@ -147,8 +147,8 @@ class Backup:
 
     async def _prune(self, _progress: Progress) -> str:
         pattern = re.compile(_NAME.format(re.escape(self.cluster.name)))
-        found = sorted(name for name in await self.store.names() if pattern.fullmatch(name))
-        old = found[: max(0, len(found) - (self.keep or 0))]
+        others = sorted(name for name in await self.store.names() if pattern.fullmatch(name) and name != self.file)
+        old = others[: max(0, len(others) + 1 - (self.keep or 0))]  # the new one stays, even if the clock went back
         for name in old:
             await self.store.delete(name)
         return f"{len(old)} removed"
