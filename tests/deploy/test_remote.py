@@ -414,3 +414,16 @@ def test_a_refused_connection_is_told_from_one_that_the_server_forbids(
         found = with_host(other, forbidden)
     assert found.commits is None
     assert "forbidden by the SSH server" in found.error
+
+
+def test_a_lost_connection_refuses_nothing(operator: Operator) -> None:
+    async def scenario() -> list[str]:
+        async with wired_host(operator) as (host, cut):
+            asyncio.get_running_loop().call_soon(cut)  # while the channel is opened
+            with pytest.raises(HostError) as before:
+                await host.refuses("127.0.0.1", 1)
+            with pytest.raises(HostError) as after:
+                await host.refuses("127.0.0.1", 1)
+            return [str(before.value), str(after.value)]
+
+    assert all("SSH connection lost" in text for text in asyncio.run(asyncio.wait_for(scenario(), scaled(30))))

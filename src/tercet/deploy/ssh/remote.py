@@ -187,7 +187,7 @@ class Host:
             async with asyncio.timeout(_REFUSAL_SECONDS):
                 _, writer = await self._connection.open_connection(address, port)
         except asyncssh.ChannelOpenError as error:
-            if error.code == asyncssh.OPEN_CONNECT_FAILED:
+            if error.code == asyncssh.OPEN_CONNECT_FAILED and not self._connection.is_closed():
                 return True
             if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
                 remedy = (
