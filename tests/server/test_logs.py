@@ -173,7 +173,7 @@ def test_a_startup_error_is_reported_in_full(capsys: pytest.CaptureFixture[str])
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     path = tmp_path / "none" / "log"
-    with pytest.raises(ConfigError, match=f'couldn\'t open sink "{path}": open {path}: no such file or directory'):
+    with pytest.raises(ConfigError, match=f'open sink "{path}": open {path}: no such file or directory'):
         configure(LogSettings(outputs=(str(path),)))
 
 

@@ -198,7 +198,8 @@ def _build(values: Mapping[str, Any], find_default_host: Callable[[], str], line
     fields |= {name: effective for name, effective in _WHERE_ZERO.items() if not fields[name]}
     config = ServerConfig(**fields)
     if not 4 <= config.bcrypt_cost <= 31:
-        lines.append(warn("use default bcrypt cost instead of the invalid given cost", given_cost=config.bcrypt_cost))
+        bounds = {"min_cost": 4, "max_cost": 31, "default_cost": 10}
+        lines.append(warn("use default bcrypt cost instead of the invalid given cost", **bounds, given_cost=config.bcrypt_cost))
         config = config._replace(bcrypt_cost=10)
     if config.watch_progress_notify_interval_seconds < 0.1:
         lines.append(warn("watch progress notify interval increased", given=format_seconds(fields[_NOTIFY]), used="100ms"))

@@ -102,7 +102,9 @@ def _rotation_object(text: str) -> dict[str, Any]:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"improperly formatted log rotation config: {error}") from error
+        is_short = isinstance(error, json.JSONDecodeError) and not text[error.pos :].strip()
+        shown = "unexpected end of JSON input" if is_short else error
+        raise ConfigError(f"improperly formatted log rotation config: {shown}") from error
     if not isinstance(given, dict):
         raise ConfigError(f"invalid log rotation config: json: cannot unmarshal {_json_type(given)} into Go value of an object")
     return {str(name).lower(): value for name, value in given.items()}

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Final, Protocol
 
 from tercet.errors import ConfigError
-from tercet.gotext.duration import NANOSECONDS, parse_duration
+from tercet.gotext.duration import NANOSECONDS, format_seconds, parse_duration
 
 _HOUR: Final = 3600.0
 _REVISION_INTERVAL_SECONDS: Final = 300.0
@@ -23,8 +23,14 @@ _SAMPLES_PER_INTERVAL: Final = 10
 
 
 class AutoCompaction(Protocol):
-    """Call `due` at `next_seconds`; all times are of one monotonic clock."""
+    """Call `due` at `next_seconds`; all times are of one monotonic clock.
 
+    mode: as --auto-compaction-mode names it. shown: the retention, as etcd logs it. retry_seconds: between two checks.
+    """
+
+    mode: str
+    shown: dict[str, object]
+    retry_seconds: float
     next_seconds: float
 
     def due(self, now: float, revision: int) -> int | None:
@@ -47,6 +53,9 @@ class PeriodicCompaction:
         self._wait_seconds = retention_seconds  # at first; then the interval
         self._last_success = now
         self._last_revision = 0
+        self.mode = "periodic"
+        self.shown: dict[str, object] = {"compact-period": format_seconds(retention_seconds)}
+        self.retry_seconds = self._sample_seconds
         self.next_seconds = now + self._sample_seconds
 
     def due(self, now: float, revision: int) -> int | None:
@@ -72,6 +81,9 @@ class RevisionCompaction:
     def __init__(self, retention: int, now: float) -> None:
         self._retention = retention
         self._last_revision = 0
+        self.mode = "revision"
+        self.shown: dict[str, object] = {"revision-compaction-retention": retention}
+        self.retry_seconds = _REVISION_INTERVAL_SECONDS
         self.next_seconds = now + _REVISION_INTERVAL_SECONDS
 
     def due(self, now: float, revision: int) -> int | None:
@@ -98,13 +110,15 @@ def make_auto_compaction(mode: str, retention: str, now: float, revision: int) -
 def parse_retention(mode: str, retention: str) -> int:
     """Nanoseconds (periodic) or revisions (revision); 0 is off. Raises ConfigError.
 
-    A plain integer counts hours or revisions. Anything else is a Go duration such as `1h30m`; in mode
+    A plain integer counts hours or revisions, an empty text is 0. Anything else is a Go duration such as `1h30m`; in mode
     `revision` its nanoseconds count as revisions, as they do in etcd.
     """
     if mode == "":
         raise ConfigError("undefined auto-compaction-mode")
     if mode not in ("periodic", "revision"):
         raise ConfigError(f'unknown auto-compaction-mode "{mode}"')
+    if not retention:
+        return 0
     if re.fullmatch(r"\+?[0-9]+", retention):
         amount = int(retention) * (NANOSECONDS["h"] if mode == "periodic" else 1)
     else:

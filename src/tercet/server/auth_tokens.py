@@ -33,6 +33,14 @@ _INVALID: Final = "auth: invalid auth options"
 
 def make_tokens(config: ServerConfig, clock: Callable[[], float]) -> Tokens:
     """clock: for the lifetime of simple tokens, in seconds. Raises ConfigError with etcd's text."""
+    try:
+        return _make(config, clock)
+    except ConfigError as error:
+        logger.warning("failed to create token provider", extra=fields(error=str(error)))
+        raise
+
+
+def _make(config: ServerConfig, clock: Callable[[], float]) -> Tokens:
     kind, options = _parse(config.auth_token)
     if kind == "simple":
         logger.warning("simple token is not cryptographically signed")

@@ -11,6 +11,8 @@ from functools import partial
 
 from tercet import errors
 from tercet.errors import StatusError, strip_traceback
+from tercet.gotext.duration import format_seconds
+from tercet.log_fields import fields
 from tercet.proto import rpc_pb2
 from tercet.replica.auto_compaction import AutoCompaction
 from tercet.replica.proposals import Outcome
@@ -35,16 +37,22 @@ class AutoCompactor:
         revision = policy.due(now, self._replica.revision)
         if revision is None or not self._replica.is_leader:
             return
+        logger.info(f"starting auto {policy.mode} compaction", extra=fields({"revision": revision, **policy.shown}))
         request = rpc_pb2.CompactionRequest(revision=revision)
-        done = partial(self._done, revision)
+        done = partial(self._done, revision, now)
         try:
             self._replica.propose("compaction", request.SerializeToString(), request, done)
         except StatusError as error:  # too many requests, for example: the policy tries again
             done(strip_traceback(error))
 
-    def _done(self, revision: int, outcome: Outcome) -> None:
+    def _done(self, revision: int, began: float, outcome: Outcome) -> None:
+        policy, now = self._policy, self._clock()
+        shown: dict[str, object] = {"revision": revision, **policy.shown}
         if isinstance(outcome, bytes) or outcome is errors.COMPACTED:
-            self._policy.compacted(self._clock(), revision)
-            logger.info("finished auto compaction at revision %d", revision)
+            policy.compacted(now, revision)
+            logger.info(f"completed auto {policy.mode} compaction", extra=fields(shown, took=format_seconds(now - began)))
         else:
-            logger.warning("failed auto compaction at revision %d: %s", revision, outcome)
+            retry = format_seconds(policy.retry_seconds)
+            logger.warning(
+                f"failed auto {policy.mode} compaction", extra=fields(shown, retry_interval=retry, error=str(outcome))
+            )

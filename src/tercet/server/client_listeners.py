@@ -142,8 +142,11 @@ class ClientListeners:
             await listener.start()
             self._listeners.append(listener)
             for url in address.urls:
+                if addresses is self._metrics_addresses:
+                    logger.info("serving metrics", extra=fields(address=url.text))
+                    continue
                 text = "securely" if url.is_secure else "insecurely; this is strongly discouraged!"
-                logger.info(f"serving client traffic {text}", extra=fields(address=url.address))
+                logger.info(f"serving client traffic {text}", extra=fields(traffic=_traffic(services), address=url.address))
 
     def _routes(self, member: ReplicaDriver, pages: ScrapePages, health: Health, *, metrics_only: bool) -> Routes:
         config, replica = self._config, member.replica
@@ -193,6 +196,11 @@ class ClientListeners:
 
 def make_health(member: ReplicaDriver, config: ServerConfig) -> Health:
     return Health(MemberProbes(member.replica), timeout_seconds=config.request_timeout_seconds)
+
+
+def _traffic(services: Services) -> str:
+    """What a listener serves, as etcd logs it."""
+    return "+".join(name for name, served in (("grpc", services.grpc), ("http", services.secure_http)) if served is not None)
 
 
 def _http(routes: Routes, limits: HttpLimits, *, is_secure: bool) -> ProtocolFactory:

@@ -20,7 +20,7 @@ import uvloop
 
 from tercet.config.load import load
 from tercet.config.server_config import ServerConfig
-from tercet.config.startup_error import StartupError
+from tercet.config.startup_error import StartupError, warn
 from tercet.errors import ConfigError, StorageFailure
 from tercet.log_fields import fields
 from tercet.server.allocator import map_large_blocks
@@ -46,12 +46,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run a member with etcd's flags. arguments: without the program's name. Returns the exit code."""
     try:
         loaded = load(arguments, os.environ, find_default_host=default_host)
-        zap_format.configure(loaded.settings)
     except StartupError as refusal:
         return zap_format.report(refusal)
+    try:
+        zap_format.configure(loaded.settings)
     except ConfigError as error:
-        print(f"tercet: {error}", file=sys.stderr)
-        return 1
+        lines = (*loaded.lines, warn("failed to verify flags", error=str(error)))
+        return zap_format.report(StartupError(str(error), lines=lines))
     zap_format.write_lines(loaded.lines)
     sys.setswitchinterval(_SWITCH_SECONDS)
     map_large_blocks()
@@ -122,5 +123,5 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
 
 
 def _received(number: signal.Signals, end: Callable[[signal.Signals], None]) -> None:
-    logger.info("received signal; shutting down", extra=fields(signal=signal.strsignal(number) or number.name))
+    logger.info("received signal; shutting down", extra=fields(signal=(signal.strsignal(number) or number.name).lower()))
     end(number)

@@ -53,7 +53,7 @@ from tercet.server.publish import publish
 from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.slow_calls import SlowCalls
 from tercet.server.startup_checks import check_listeners
-from tercet.server.startup_line import log_start
+from tercet.server.startup_line import ends_with, log_start
 from tercet.server.systemd import notify_ready
 from tercet.services.auth import AuthService
 from tercet.services.authorization import Authorization
@@ -169,7 +169,7 @@ class MemberServer:
             await checker.initial_check()
         await self._connect(opened, member, bootstrap, api, paths, peer_listeners, local_address)
         self._begin_tasks(member, client, checker)
-        await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
+        await publish(member.replica, opened.cluster_id, config.name, [url.text for url in config.advertise_client_urls])
         _watch_work(monitor, member.replica, scheduler)
         kv = KvService(
             member.replica,
@@ -239,9 +239,9 @@ class MemberServer:
         """Stop everything that was started. Afterwards all acknowledged writes are on disk and the directory is unlocked."""
         if not self._stopping:
             self._stopping = True
-            logger.info("closing etcd server")
+            logger.info("closing etcd server", extra=ends_with(self._config))
             await self._closing.aclose()
-            logger.info("closed etcd server")
+            logger.info("closed etcd server", extra=ends_with(self._config))
 
     # --- steps of the start
 

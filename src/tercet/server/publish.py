@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from tercet.errors import StatusError, strip_traceback
+from tercet.gotext.duration import format_seconds
 from tercet.log_fields import fields
 from tercet.proto import internal_pb2
 from tercet.replica.membership import hex_id
@@ -25,8 +26,13 @@ _PUBLISH_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.1
 
 
-async def publish(replica: Replica, name: str, client_urls: Iterable[str]) -> None:
+async def publish(replica: Replica, cluster_id: int, name: str, client_urls: Sequence[str]) -> None:
     """Return once this member's attributes are applied; retries until then or until cancelled."""
+    shown: dict[str, object] = {
+        "local-member-id": hex_id(replica.member_id),
+        "local-member-attributes": f"{{Name:{name} ClientURLs:[{' '.join(client_urls)}]}}",
+    }
+    limit = format_seconds(_PUBLISH_SECONDS)
     attributes = internal_pb2.MemberAttributes(name=name, client_urls=client_urls)
     request = internal_pb2.ClusterMemberAttrSetRequest(member_ID=replica.member_id, member_attributes=attributes)
     while True:
@@ -36,10 +42,10 @@ async def publish(replica: Replica, name: str, client_urls: Iterable[str]) -> No
         except TimeoutError:
             continue
         except StatusError as error:
-            shown = fields(local_member_id=hex_id(replica.member_id), error=str(strip_traceback(error)))
-            logger.warning("failed to publish local member to cluster through raft", extra=shown)
+            failed = fields(shown, publish_timeout=limit, error=str(strip_traceback(error)))
+            logger.warning("failed to publish local member to cluster through raft", extra=failed)
             await asyncio.sleep(_RETRY_SECONDS)
             continue
-        shown = fields(local_member_id=hex_id(replica.member_id), local_member_name=name)
-        logger.info("published local member to cluster through raft", extra=shown)
+        published = fields(shown, cluster_id=hex_id(cluster_id), publish_timeout=limit)
+        logger.info("published local member to cluster through raft", extra=published)
         return

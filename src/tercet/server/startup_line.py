@@ -11,24 +11,32 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
+from typing import Final
 
 from tercet import __version__
 from tercet.config.feature_gates import GATES
 from tercet.config.server_config import ServerConfig
 from tercet.gotext.duration import format_duration, format_seconds
+from tercet.gotext.strconv import humanize_bytes
 from tercet.gotext.urls import Url
 from tercet.log_fields import fields
 from tercet.replica.auto_compaction import parse_retention
 from tercet.replica.membership import hex_id
+from tercet.replica.quota import DEFAULT_BYTES
 from tercet.server.data_directory import Opened
 from tercet.server.member_storage import Paths
 from tercet.version import ETCD_VERSION
 
 logger = logging.getLogger(__name__)
 
+_REQUEST_BYTES_MAX: Final = 10 << 20  # what etcd recommends, as the next
+_QUOTA_BYTES_MAX: Final = 8 << 30
+
 
 def log_start(config: ServerConfig, paths: Paths, opened: Opened, *, is_restart: bool, local_address: str) -> None:
     """is_restart: the member has a log. local_address: from which it dials its peers, or ""."""
+    _warn_of_large_requests(config.max_request_bytes)
+    _log_quota(config.quota_backend_bytes)
     logger.info(
         "starting an etcd server",
         extra=fields(
@@ -41,6 +49,44 @@ def log_start(config: ServerConfig, paths: Paths, opened: Opened, *, is_restart:
             cluster_id=hex_id(opened.cluster_id),
         ),
     )
+
+
+def _log_quota(quota_bytes: int) -> None:
+    """Say what --quota-backend-bytes comes to, as etcd does."""
+    quota: dict[str, object] = {"quota-name": "v3-applier", "quota-size-bytes": quota_bytes}
+    if quota_bytes < 0:
+        logger.info("disabled backend quota", extra=fields(quota))
+        return
+    quota["quota-size"] = humanize_bytes(quota_bytes)
+    if quota_bytes > _QUOTA_BYTES_MAX:
+        most: dict[str, object] = {
+            "quota-maximum-size-bytes": _QUOTA_BYTES_MAX,
+            "quota-maximum-size": humanize_bytes(_QUOTA_BYTES_MAX),
+        }
+        logger.warning("quota exceeds the maximum value", extra=fields(quota | most))
+    default = " with default value" if quota_bytes == DEFAULT_BYTES else ""
+    logger.info(f"enabled backend quota{default}", extra=fields(quota))
+
+
+def ends_with(config: ServerConfig) -> dict[str, object]:
+    """The fields of "closing etcd server" and "closed etcd server", for `extra`."""
+    return fields(
+        name=config.name,
+        data_dir=config.data_dir,
+        advertise_peer_urls=_texts(config.initial_advertise_peer_urls),
+        advertise_client_urls=_texts(config.advertise_client_urls),
+    )
+
+
+def _warn_of_large_requests(bytes_max: int) -> None:
+    if bytes_max > _REQUEST_BYTES_MAX:
+        shown: dict[str, object] = {
+            "max-request-bytes": bytes_max,
+            "max-request-size": humanize_bytes(bytes_max),
+            "recommended-request-bytes": _REQUEST_BYTES_MAX,
+            "recommended-request-size": humanize_bytes(_REQUEST_BYTES_MAX),
+        }
+        logger.warning("exceeded recommended request limit", extra=fields(shown))
 
 
 def _program() -> dict[str, object]:

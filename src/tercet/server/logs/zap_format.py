@@ -64,7 +64,7 @@ def _open(output: str, settings: LogSettings) -> logging.Handler:
         return logging.FileHandler(output, encoding="utf-8")
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise ConfigError(f'couldn\'t open sink "{output}": open {output}: {reason}') from error
+        raise ConfigError(f'open sink "{output}": open {output}: {reason}') from error
 
 
 def write_lines(lines: Iterable[Line]) -> None:
