@@ -35,9 +35,10 @@ class Versioned(ScriptedMembers):
     """Every member runs this version."""
 
     version = "3.5.9"
+    downgrade = ""
 
     async def answer_of(self, name: str) -> MemberAnswer:
-        return replace(await super().answer_of(name), version=self.version)
+        return replace(await super().answer_of(name), version=self.version, downgrade=self.downgrade)
 
 
 class Releases:
@@ -208,6 +209,12 @@ def test_no_way_back_when_every_member_runs_the_new_minor(tmp_path: Path, monkey
         releases.facts[name] = changed(releases.facts[name], f"{INSTALL}/previous", target="releases/etcd-3.4.9-0b")
     with pytest.raises(DeployError, match=r"node1: plan: cannot roll back from etcd 3\.5 to 3\.4: every member runs 3\.5"):
         releases.rollback()
+    releases.members.downgrade = "3.3.0"
+    with pytest.raises(DeployError, match=r"run `etcdctl downgrade enable 3\.4` .* and rollback again"):
+        releases.rollback()
+    releases.members.downgrade = "3.4.0"
+    assert not releases.rollback().is_empty
+    releases.members.downgrade = ""
     releases.members.version = "3.4.9"  # not every one: the cluster version has not risen
     assert not releases.rollback().is_empty
     releases.facts["node1"] = changed(releases.facts["node1"], f"{INSTALL}/previous", kind="absent", target="")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import days_after, outages
+from tests.hosts.observations import wait_until
 from tests.hosts.session import ENVIRONMENT_SH, Operator, release_tarball
 from tests.support.newer import NEXT_MINOR_VARIABLE, needs_next_minor
 
@@ -93,3 +94,9 @@ def test_the_next_minor_version_is_activated_member_by_member(operator: Operator
     assert {status["version"] for status in operator.statuses().values()} == {version}
     refused = operator.deploy("rollback", "--yes", exit_code=1)
     assert "every member runs 3.6" in refused
+    env = operator.client_environment()
+    operator.run(str(program.with_name("etcdctl")), "downgrade", "enable", "3.5", env=env)
+    wait_until(lambda: operator.deploy("rollback", "--dry-run", exit_code=None).exit_code == 0, seconds=60)
+    operator.deploy("rollback", "--yes", timeout=300)
+    assert {status["version"] for status in operator.statuses().values()} == {"3.5.1"}
+    assert len(operator.healthy_lines(env)) == 3

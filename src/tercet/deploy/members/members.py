@@ -64,7 +64,10 @@ class MemberHealth:
 
 @dataclass(frozen=True)
 class MemberAnswer:
-    """A member's status; `error` if it did not answer. leader: id of its leader, 0 for none."""
+    """A member's status; `error` if it did not answer. leader: id of its leader, 0 for none.
+
+    downgrade: version that may start on this member's data, "" unless a downgrade is enabled and the data is migrated.
+    """
 
     name: str
     error: str = ""
@@ -77,6 +80,7 @@ class MemberAnswer:
     raft_index: int = 0
     db_size_in_use: int = 0
     quota: int = 0
+    downgrade: str = ""
 
     @property
     def is_leader(self) -> bool:
@@ -201,6 +205,7 @@ class Members:
             status = await self.member(name).maintenance.status(rpc_pb2.StatusRequest(), timeout=CALL_SECONDS)
         except (HostError, StatusError, ConfigError) as error:
             return MemberAnswer(name, _text(error))
+        target = status.downgradeInfo.targetVersion
         return MemberAnswer(
             name,
             member_id=status.header.member_id,
@@ -212,6 +217,7 @@ class Members:
             raft_index=status.raftIndex,
             db_size_in_use=status.dbSizeInUse,
             quota=status.dbSizeQuota,
+            downgrade=target if status.downgradeInfo.enabled and target == status.storageVersion else "",
         )
 
     async def listed(self) -> list[rpc_pb2.Member] | None:

@@ -7,8 +7,8 @@
 The next member follows only when this one answers a linearizable read, for which it must have caught up. A rollback pins the
 release on the host, so that the next `apply` does not go forward again; `upgrade` removes the pin. A host that is pinned to its
 current release has gone back: it is not rolled back twice, which would bring the release forward again. Between minor versions
-a rollback is possible until every member runs the new one: the cluster version then rises, and older members refuse to start
-(etcd, "downgrade").
+a rollback is possible until every member runs the new one: the cluster version then rises, and older members refuse to start,
+until a downgrade is enabled (etcd, "downgrade").
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts.facts import FileFact
 from tercet.deploy.facts.preflight import examine
-from tercet.deploy.members.members import Members
+from tercet.deploy.members.members import MemberAnswer, Members
 from tercet.deploy.members.service import start
 from tercet.deploy.plan.certificates import inspect
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
@@ -84,7 +84,7 @@ class Upgrade:
         """
         surveys = await self._surveyed()
         answers = await self.members.answers()
-        running = [answer.version for answer in answers.values() if answer.version]
+        running = [answer for answer in answers.values() if answer.version]
         errors: list[Exception] = []
         names, titles = [], {}
         for name, seen in surveys.items():
@@ -187,7 +187,7 @@ class Upgrade:
         remedy = "fix the cause, then rerun `tercet deploy upgrade`; `tercet deploy rollback` returns the other members"
         return HostError(name, "upgrade", f"{failure.text}\n{result}", remedy=remedy)
 
-    def _rollback_title(self, name: str, seen: HostSurvey, running: list[str]) -> str:
+    def _rollback_title(self, name: str, seen: HostSurvey, running: list[MemberAnswer]) -> str:
         """The change as text. Raises HostError if there is no way back."""
         install = self.cluster.paths.install
         before = _RELEASE.fullmatch(seen.facts.files[f"{install}/previous"].target)
@@ -199,14 +199,16 @@ class Upgrade:
         if (
             self.cluster.engine.kind == "etcd"
             and _is_lower(old, new)
-            and all(version.split(".")[:2] == list(new) for version in running)
+            and all(_minor(answer.version) == new for answer in running)
+            and not all(_minor(answer.downgrade) == old for answer in running)
         ):
             raise HostError(
                 name,
                 "plan",
                 f"cannot roll back from etcd {'.'.join(new)} to {'.'.join(old)}: every member runs {'.'.join(new)}, so the "
                 "cluster version has risen, and an older member refuses to start",
-                remedy="use `etcdctl downgrade enable` (3.6 and newer), or restore the snapshot that upgrade saved",
+                remedy=f"run `etcdctl downgrade enable {'.'.join(old)}` (3.6 and newer) and rollback again, or restore the "
+                "snapshot that upgrade saved",
             )
         return f"{now.group(1)} -> {before.group(1)}"
 
@@ -234,6 +236,10 @@ def upgrade(
     cluster: Cluster, hosts: Mapping[str, Host], members: Members, on_event: OnEvent, *, directory: Path | None = None
 ) -> Upgrade:
     return Upgrade(cluster, hosts, members, on_event, datetime.now(UTC), directory)
+
+
+def _minor(version: str) -> tuple[str, ...]:
+    return tuple(version.split(".")[:2])
 
 
 def _is_lower(old: tuple[str, ...], new: tuple[str, ...]) -> bool:
