@@ -61,7 +61,7 @@ def test_before_any_stream_messages_go_by_post(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_restarted_peer_is_reconnected(tmp_path: Path) -> None:
+def test_a_restarted_peer_is_reconnected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1", limits=QUICK) as one:
             port = free_port()
@@ -72,6 +72,7 @@ def test_a_restarted_peer_is_reconnected(tmp_path: Path) -> None:
                 assert one.transport.active_since(2) is not None
             await until(lambda: one.transport.active_since(2) is None)
             assert 2 in one.notes.unreachable
+            assert "lost TCP streaming connection with remote peer" in caplog.messages
             one.transport.send([heartbeat(2, 1)])  # lost, and reported
             reports = len(one.notes.unreachable)
             await until(lambda: len(one.notes.unreachable) > reports)

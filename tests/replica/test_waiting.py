@@ -287,6 +287,23 @@ class TestReads:
         assert not reads.answer()
 
 
+@uses_fakes
+def test_slow_rounds_are_logged_as_by_etcd(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    reads, raft = make_reads(clock), FakeRaft()
+    reads.add(lambda error: None)
+    reads.submit(raft.as_raft)
+    clock.now += RETRY_SECONDS
+    reads.tick(raft.as_raft)
+    clock.now += 7
+    reads.tick(raft.as_raft)
+    first, second = caplog.records
+    sent = int.from_bytes(raft.contexts[0], "big")
+    assert first.message == "waiting for ReadIndex response took too long, retrying"
+    assert first.__dict__["fields"] == {"sent-request-id": sent, "retry-timeout": "500ms"}
+    assert second.message == "timed out waiting for read index response (local node might have slow network)"
+    assert second.__dict__["fields"] == {"timeout": "7s"}
+
+
 def test_a_change_that_is_awaited_outlives_the_timeout_and_delays_no_other(clock: Clock) -> None:
     proposals = make_proposals(clock)
     changed: list[Outcome] = []

@@ -12,7 +12,9 @@ import pytest
 
 from tercet.errors import ConfigError
 from tercet.gotext.urls import parse_urls
+from tercet.server.client_listeners import server_options
 from tercet.server.listener import PREFACE, Listener, Services, open_addresses
+from tests.config.configured import config
 from tests.server.listening import SERVICES, Scenario, answers, listening
 from tests.support.ports import free_port
 
@@ -33,6 +35,14 @@ def test_first_bytes_select_the_protocol_without_tls(run: Callable[[Scenario], N
         listener.stop()
 
     run(scenario)
+
+
+def test_no_time_for_the_answer_to_a_ping_stands_for_grpcs_own() -> None:
+    """As in etcd, whose help says "0 to disable": a client that must answer at once would lose its connection."""
+    ends = server_options(config("--grpc-keepalive-interval=10s", "--grpc-keepalive-timeout=0"))
+    assert (ends.keepalive_interval_seconds, ends.keepalive_timeout_seconds) == (7200, 20)
+    given = server_options(config("--grpc-keepalive-interval=10s", "--grpc-keepalive-timeout=3s"))
+    assert (given.keepalive_interval_seconds, given.keepalive_timeout_seconds) == (10, 3)
 
 
 def test_a_connection_for_a_protocol_that_is_not_served_is_closed(run: Callable[[Scenario], None]) -> None:

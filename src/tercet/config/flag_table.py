@@ -115,7 +115,12 @@ _MEMBER = [
     _flag("max-concurrent-streams", Kind.UINT32, "4294967295", "Maximum number of concurrent streams of a client connection."),
     _flag("grpc-keepalive-min-time", D, "5s", "Minimum time between pings of a client; faster clients are disconnected."),
     _flag("grpc-keepalive-interval", D, "2h0m0s", "Interval of the server's pings to clients (0: none)."),
-    _flag("grpc-keepalive-timeout", D, "20s", "Time to wait for the answer to a ping before the connection is closed."),
+    _flag(
+        "grpc-keepalive-timeout",
+        D,
+        "20s",
+        "Time to wait for the answer to a ping before the connection is closed (0: 20s, and pings every 2h).",
+    ),
     _flag("socket-reuse-port", B, "false", "Set SO_REUSEPORT on listeners.", path="socket-options.reuse-port"),
     _flag("socket-reuse-address", B, "false", "Set SO_REUSEADDR on listeners.", path="socket-options.reuse-address"),
     _flag("enable-grpc-gateway", B, "true", "Serve the JSON gateway at /v3/."),

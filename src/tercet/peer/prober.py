@@ -14,7 +14,9 @@ import time
 from datetime import datetime
 from typing import Final
 
+from tercet.gotext.duration import format_seconds
 from tercet.http1.client import Answer
+from tercet.log_fields import fields
 from tercet.peer.context import Context, logger
 from tercet.peer.status import PeerStatus
 from tercet.peer.url_picker import UrlPicker
@@ -58,7 +60,9 @@ async def keep_probing(context: Context, status: PeerStatus, picker: UrlPicker) 
             _note(answer, status, rtt=time.perf_counter() - began, began=wall)
         is_drifting = status.clock_drift is not None and abs(status.clock_drift) > _DRIFT_SECONDS_MAX
         if is_drifting and not drifting:
-            logger.warning("the clock of peer %x differs from ours by %.3f s", status.id, status.clock_drift)
+            drift, rtt = format_seconds(status.clock_drift or 0.0), format_seconds(status.rtt or 0.0)
+            shown = fields(remote_peer_id=f"{status.id:x}", clock_drift=drift, rtt=rtt)
+            logger.warning("prober found high clock drift", extra=shown)
         drifting = is_drifting
         await asyncio.sleep(context.limits.probe_interval)
 

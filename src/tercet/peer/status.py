@@ -118,6 +118,8 @@ class PeerStatus:
         self._failures.pop(link, None)
 
     def link_down(self, link: str, reason: str) -> None:
+        lost = fields(remote_peer_id=f"{self.id:x}", link=link, error=reason)
+        logger.warning("lost TCP streaming connection with remote peer", extra=lost)
         count = self._links.pop(link, 0) - 1
         if count > 0:
             self._links[link] = count

@@ -12,14 +12,19 @@ One round may serve 100,000 reads, if it took long. `answer` calls back a part o
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from tercet import errors
 from tercet.errors import StatusError
+from tercet.gotext.duration import format_seconds
+from tercet.log_fields import fields
 from tercet.raft import Raft
 from tercet.replica.requests import RequestIds
+
+logger = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 0.5  # etcd's readIndexRetryTime
 ANSWERED_PER_TURN: Final = 500  # 12 us each, if it is a small range on a compiled member
@@ -114,7 +119,11 @@ class Reads:
             reads, self._in_flight, self._context = self._in_flight, [], b""
             self.slow += 1
             self._fail(reads, errors.TIMEOUT)
+            shown = fields(timeout=format_seconds(self._timeout_seconds))
+            logger.warning("timed out waiting for read index response (local node might have slow network)", extra=shown)
         elif self._in_flight and now - self._sent_at >= RETRY_SECONDS and raft.leader_id:
+            sent = fields(sent_request_id=int.from_bytes(self._context, "big"), retry_timeout=format_seconds(RETRY_SECONDS))
+            logger.warning("waiting for ReadIndex response took too long, retrying", extra=sent)
             self._ask(raft)
         self._expire_queued(now)
 

@@ -91,7 +91,7 @@ class ClientListeners:
     async def open(self, member: ReplicaDriver, handlers: Mapping[str, Handler], health: Health, scrape: Scrape) -> Server:
         """Serve the listeners. Returns the gRPC server, whose counters the metrics read."""
         config = self._config
-        options = _server_options(config)
+        options = server_options(config)
         pages = ScrapePages(scrape)
         routes = self._routes(member, pages, health, metrics_only=False)
         server = self._server = Server(handlers, options=options, http_handler=routes.handle)
@@ -218,13 +218,17 @@ def _body_bytes_max(message_bytes_max: int) -> int:
     return message_bytes_max // 3 * 4 + (64 << 10)
 
 
-def _server_options(config: ServerConfig) -> ServerOptions:
+def server_options(config: ServerConfig) -> ServerOptions:
+    """What the flags say about gRPC connections."""
+    interval, timeout = config.grpc_keepalive_interval_seconds, config.grpc_keepalive_timeout_seconds
+    if timeout <= 0:  # as in etcd: gRPC's own. A client that had to answer at once would lose its connection
+        interval, timeout = 7200.0, 20.0
     return ServerOptions(
         max_message_bytes=config.max_request_bytes + _GRPC_OVERHEAD_BYTES,
         max_concurrent_streams=config.max_concurrent_streams,
         keepalive_min_seconds=config.grpc_keepalive_min_time_seconds,
-        keepalive_interval_seconds=config.grpc_keepalive_interval_seconds,
-        keepalive_timeout_seconds=config.grpc_keepalive_timeout_seconds,
+        keepalive_interval_seconds=interval,
+        keepalive_timeout_seconds=timeout,
         measure_durations=config.metrics == "extensive",
         trace_headers=header_trace(os.environ),
     )
