@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -330,6 +333,33 @@ def test_concurrent_changes_are_rejected(tmp_path: Path) -> None:
         pass
     with pytest.raises(ConfigError, match=r"none\.yaml: No such file"), locked(tmp_path / "none.yaml"):
         pass
+
+
+def test_the_lock_is_one_that_nfs_accepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses an exclusive lock of a file that is not open for writing; a file that may only be read is locked as it is."""
+    path = tmp_path / "cluster.yaml"
+    path.write_text("name: demo\n")
+    writes: list[bool] = []
+
+    def flock(descriptor: int, _operation: int) -> None:
+        writes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR)
+        if not writes[-1]:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr("tercet.deploy.run.file_lock.fcntl.flock", flock)
+    with locked(path):
+        pass
+    original = os.open
+
+    def protected(path: str, flags: int) -> int:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return original(path, flags)
+
+    monkeypatch.setattr("tercet.deploy.run.file_lock.os.open", protected)
+    with pytest.raises(ConfigError, match=r"cluster\.yaml: cannot be locked: Bad file descriptor"), locked(path):
+        pass
+    assert writes == [True, False]
 
 
 def test_unknown_member_names_are_rejected(tmp_path: Path) -> None:

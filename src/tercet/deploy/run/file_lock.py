@@ -7,6 +7,7 @@ status, health, logs) take no lock.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from tercet.errors import ConfigError
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of this cluster file. Raises ConfigError if another process holds it, or the file does not exist."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = _opened(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     try:
@@ -27,6 +28,20 @@ def locked(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(f"{path}: locked by another tercet deploy process; wait until it has finished") from error
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be locked: {error.strerror}") from error
         yield
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    """For writing, where that is allowed: NFS refuses an exclusive lock of a file that is open for reading."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
