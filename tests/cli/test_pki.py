@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from tercet.cli import tercet
+from tercet.cli.pki.input import _name
 from tercet.pki import Profile, Request, explain, init_ca, issue, issue_as
 from tercet.pki.certificate import read_certificate
 from tercet.pki.keys import from_pem
@@ -193,6 +194,18 @@ def test_a_ca_is_not_overwritten_by_accident(here: Here) -> None:
     assert here.read("ca.pem") != first[0]
     assert here.pki("init-ca", "--force", "ca-csr.json") == 0
     assert here.read("ca-key.pem") != first[1]
+
+
+def test_a_process_whose_name_is_cut_within_a_character_is_another(tmp_path: Path) -> None:
+    """The kernel keeps 15 bytes of a name."""
+    program = "import sys; open('/proc/self/comm', 'wb').write(b'caf\\xc3'); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        name = _name(Path(f"/proc/{process.pid}"))
+        process.stdin.close()
+    assert name == "caf\ufffd"
 
 
 def test_a_certificate_is_overwritten_like_cfssljson_does(with_ca: Here) -> None:

@@ -28,6 +28,8 @@ def age_key(output: Path) -> None:
         try:
             with file:
                 file.write(f"# recipient: {key.recipient}\n{key.secret}\n")
+                file.flush()
+                os.fsync(file.fileno())  # before a backup can be encrypted to it
         except OSError:
             output.unlink()  # an incomplete key would block the next attempt
             raise

@@ -69,7 +69,7 @@ def is_piped_to(program: str) -> bool:
 
 def _name(process: Path) -> str:
     try:
-        return (process / "comm").read_text().strip() if process.name.isdigit() else ""
+        return (process / "comm").read_text(errors="replace").strip() if process.name.isdigit() else ""
     except OSError:  # it has exited
         return ""
 
