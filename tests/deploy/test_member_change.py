@@ -279,6 +279,30 @@ def test_a_release_that_cannot_join_is_refused(tmp_path: Path, monkeypatch: pyte
         cast_.plan("add", "node3")
 
 
+@pytest.mark.parametrize("free", [1151, 1152])
+def test_a_member_is_not_removed_for_one_that_has_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """The earlier data is kept beside the new."""
+    cast_ = Cast(tmp_path, monkeypatch, "node1", "node2", "node3", has_data=["node3"])
+    plain = cast_.members.answer_of
+
+    async def sized(name: str) -> MemberAnswer:
+        return replace(await plain(name), db_size=1 << 30)
+
+    async def examine(*_: object) -> Examined:
+        spec = cast_.cluster.host("node3")
+        wish = desired(cast_.cluster, spec, artifact_of(cast_.cluster), ensure_certificates(cast_.cluster, now=NOW))
+        return Examined((), {"node3": replace(fresh(cast_.cluster, wish), disk_free={"/var/lib/etcd": free << 20})})
+
+    cast_.members.answer_of = sized  # type: ignore[method-assign]
+    monkeypatch.setattr("tercet.deploy.run.member_change.examine", examine)
+    if free == 1152:
+        assert cast_.plan("replace", "node3").steps
+        return
+    text = r"^node3: member: not added: 1151 MiB free for /var/lib/etcd, 1152 MiB needed for the database; free space"
+    with pytest.raises(DeployError, match=text):
+        cast_.plan("replace", "node3")
+
+
 def test_without_an_answer_nothing_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cast_ = Cast(tmp_path, monkeypatch, "node1")
 

@@ -48,6 +48,7 @@ from tercet.version import ETCD_VERSION
 _CATCH_UP_SECONDS = 600.0
 _CONNECT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
+_SPARE_BYTES = 128 << 20  # for the log
 _STEP = "member"
 AnswerT = TypeVar("AnswerT")
 
@@ -163,6 +164,16 @@ class MemberChange:
             remedy = "set engine.source to the release that the members run"
             raise DeployError([HostError(seen.desired.host.name, _STEP, text, remedy=remedy)])
 
+    async def _check_space(self, name: str, facts: HostFacts | None) -> None:
+        """The host gets all data, beside that of an earlier member, which is kept. Raises DeployError."""
+        sizes = [answer.db_size for answer in (await self.members.answers()).values()]
+        data, needed = self.cluster.paths.data, max(sizes) + _SPARE_BYTES
+        free = facts.disk_free.get(data, needed) if facts is not None else needed
+        if free < needed:
+            text = f"not added: {free >> 20} MiB free for {data}, {needed >> 20} MiB needed for the database"
+            remedy = "free space on its disk; `tercet deploy defrag` shrinks the database"
+            raise DeployError([HostError(name, _STEP, text, remedy=remedy)])
+
     # Steps.
 
     async def _joining(
@@ -190,6 +201,8 @@ class MemberChange:
         seen = (await survey(self.cluster, here, certificates, examined.facts, self.on_event))[name]
         await self._check_release(seen)
         is_started = member is not None and bool(member.name)
+        if not is_started:
+            await self._check_space(name, examined.facts.get(name))
         facts = seen.facts if is_started else _without_data(self.cluster, seen.facts)
         joins = initial_cluster(self.cluster, [*listed, *([] if member else [rpc_pb2.Member(name=name, peerURLs=[url])])])
         host, wish, artifact = self.hosts[name], seen.desired, seen.artifact
