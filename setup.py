@@ -66,6 +66,7 @@ COMPILED = (
     "storage/lmdb_writer.py",
     "storage/log_store.py",
     "storage/os_filesystem.py",
+    "storage/processor_wait.py",
     "storage/wal.py",
     "storage/wal_format.py",
     "storage/write_buffer.py",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
+
+import pytest
 
 from tercet.errors import StorageFailure
 from tercet.raft.types import ConfState, Entry, HardState, Snapshot
@@ -119,6 +123,34 @@ def test_on_a_fast_disk_the_loop_writes_small_batches_in_order() -> None:
         assert not store.append(None, last, then=partial(done.append, 101)), "the thread is busy"
         await until(lambda: done[-2:] == [100, 101])
         store.close()
+
+    run(test)
+
+
+def test_time_spent_waiting_for_a_processor_is_not_the_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine each write takes long, and a thread more would make it longer."""
+    waited = 0.0
+
+    def waits_for_processor(action: str) -> None:
+        nonlocal waited
+        if action.startswith("fdatasync"):
+            time.sleep(0.1)
+            waited += 0.1
+
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: b"0 %d 0\n" % (waited * 1e9))
+
+    async def test(fs: GatedFileSystem, wal: WAL) -> None:
+        monkeypatch.setattr(fs, "use_power", waits_for_processor)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, inline_seconds_max=0.05)
+        done: list[int] = []
+        at_once = 0
+        for index in range(1, 13):
+            if store.append(None, [Entry(1, index)], then=partial(done.append, index)):
+                at_once += 1
+            else:
+                await until(partial(done.__contains__, index))
+        store.close()
+        assert at_once >= 8
 
     run(test)
 

@@ -26,6 +26,7 @@ from typing import Final
 
 from tercet.errors import StorageFailure
 from tercet.raft.types import Entry, HardState, Snapshot
+from tercet.storage.processor_wait import ProcessorWait
 from tercet.storage.wal import WAL
 
 Then = Callable[[], None]
@@ -34,10 +35,12 @@ _Item = tuple[HardState | None, Sequence[Entry], Snapshot | None, Then]
 BATCH_ITEMS_MAX: Final = 4096  # a bound on what one fdatasync waits for
 
 # On a fast disk the loop itself writes a lone small batch: two thread wake-ups cost more than the fdatasync that they would
-# hide (with one put in flight, 60 of 190 us). On a slow disk, or under load, the thread writes.
+# hide (with one put in flight, 60 of 190 us). On a slow disk, or under load, the thread writes. Time in which the thread that
+# writes waits for a processor is not the disk's: on a busy machine each further wake-up of a thread costs some milliseconds.
 INLINE_ENTRIES_MAX: Final = 2
 INLINE_SECONDS_MAX: Final = 0.0006
 _SYNCS_AVERAGED: Final = 8
+_STALL_MAX: Final = 4  # times the limit: what one sync counts for at most
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +74,10 @@ class ThreadedLogStore:
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._inline_seconds_max = inline_seconds_max
         self._sync_seconds = inline_seconds_max  # moving average; the disk must prove fast first
+        self._loop_waits: ProcessorWait | None = None  # of the loop's thread; made when it is first needed
         self._queued = 0  # in the thread, or durable with their `then` still to run
         self._commit: _Item | None = None  # the newest commit index, for the next batch that needs an fdatasync
-        self._durable: deque[tuple[list[_Item], float]] = deque()  # from the thread to the loop
+        self._durable: deque[tuple[list[_Item], float, float]] = deque()  # from the thread: batch, seconds, of the disk
         self._due: deque[Then] = deque()
         self._failure: Exception | None = None
         self._chores: SimpleQueue[int | None] = SimpleQueue()  # index to release; 0: only prepare the next segment
@@ -119,6 +123,8 @@ class ThreadedLogStore:
         self._chores.put(None)
         self._writer.join()
         self._housekeeper.join()
+        if self._loop_waits is not None:
+            self._loop_waits.close()
         self._deliver()
         if self._failure is None or self.wal.has_failed:  # a log that has failed writes nothing more
             self.wal.close()
@@ -134,6 +140,8 @@ class ThreadedLogStore:
         if self._commit is not None:
             batch.insert(0, self._commit)
             self._commit = None
+        waits = self._waits_of_loop()
+        waited = 0.0 if waits is None else waits.seconds()
         started = perf_counter()
         try:
             self._make_durable(batch)
@@ -141,11 +149,21 @@ class ThreadedLogStore:
             self._failure = error
             self._loop.call_soon(self._deliver)
             return False
-        self._observe(perf_counter() - started)
+        seconds = perf_counter() - started
+        self._observe(seconds, seconds if waits is None else seconds - (waits.seconds() - waited))
         return True
 
-    def _observe(self, seconds: float) -> None:
-        self._sync_seconds += (seconds - self._sync_seconds) / _SYNCS_AVERAGED
+    def _waits_of_loop(self) -> ProcessorWait | None:
+        """None while writes are fast, whatever they wait for: to ask takes two system calls."""
+        if self._sync_seconds < self._inline_seconds_max / 2:
+            return None
+        if self._loop_waits is None:
+            self._loop_waits = ProcessorWait()
+        return self._loop_waits
+
+    def _observe(self, seconds: float, disk_seconds: float) -> None:
+        """disk_seconds: without what is known to have been spent waiting for a processor."""
+        self._sync_seconds += (min(disk_seconds, _STALL_MAX * self._inline_seconds_max) - self._sync_seconds) / _SYNCS_AVERAGED
         if self._observe_sync is not None:
             self._observe_sync(seconds)
 
@@ -163,10 +181,10 @@ class ThreadedLogStore:
     def _deliver(self) -> None:
         """On the loop: run the callbacks of what the thread has made durable."""
         while self._durable and not self._failed:
-            batch, seconds = self._durable.popleft()
+            batch, seconds, disk_seconds = self._durable.popleft()
             self._queued -= len(batch)
             self._due.extend(item[3] for item in batch)
-            self._observe(seconds)
+            self._observe(seconds, disk_seconds)
             if self._observe_snapshot is not None and any(item[2] is not None for item in batch):
                 self._observe_snapshot(seconds)
         self._run_due()
@@ -189,19 +207,23 @@ class ThreadedLogStore:
 
     def _write(self) -> None:
         """The writer thread."""
+        waits = ProcessorWait()
         try:
             closing = False
             while not closing:
                 batch, closing = self._take_batch()
                 if batch:
-                    started = perf_counter()
+                    waited, started = waits.seconds(), perf_counter()
                     self._make_durable(batch)
-                    self._durable.append((batch, perf_counter() - started))
+                    seconds = perf_counter() - started
+                    self._durable.append((batch, seconds, seconds - (waits.seconds() - waited)))
                     self._wake_loop()
         except Exception as error:
             # Including bugs of ours: if this thread ended silently, the member would wait forever.
             self._failure = error
             self._wake_loop()
+        finally:
+            waits.close()
 
     def _take_batch(self) -> tuple[list[_Item], bool]:
         """Wait for one item and take all that are queued. Returns True with the last batch."""
