@@ -22,6 +22,7 @@ from tercet.deploy.release.release import (
     program,
     release_directory,
     remove_command,
+    rollback_command,
     tool,
 )
 from tercet.deploy.release.tarball import File, pack
@@ -133,6 +134,25 @@ def test_an_interrupted_installation_is_completed(host: Host) -> None:
     host.must(install_command(artifact, host.install, host.upload(artifact)))
     assert sorted(os.listdir(f"{release_directory(artifact, host.install)}/bin")) == ["etcd", "etcdctl"]
     assert host.releases() == ["3.5.1"]
+
+
+def test_a_command_waits_for_one_that_has_lost_its_connection(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once would take each other's unfinished directory for their own."""
+    first, second = host.activated("3.5.1"), host.artifact("3.5.2")
+    programs = host.directory / "programs"
+    programs.mkdir()
+    (programs / "flock").write_text("#!/bin/sh\n/usr/bin/env readlink /proc/self/fd/8 >&2\nexit 1\n")
+    (programs / "flock").chmod(0o755)
+    commands = [install_command(second, host.install, host.upload(second)), activate_command(first, host.install, host.bin)]
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        for command in [*commands, rollback_command(host.install)]:
+            done = host.sh(command)
+            assert done.returncode == 1
+            assert done.stderr.splitlines()[0] == f"{host.install}/releases"
+            assert "an earlier command is still working" in done.stderr
+    assert host.releases() == ["3.5.1"]
+    host.must(commands[0])
 
 
 def test_a_missing_upload_is_an_error(host: Host) -> None:

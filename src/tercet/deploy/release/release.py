@@ -9,7 +9,7 @@
 
 Each function returns a shell command to run as root. Commands can be repeated: after an interruption at any line the next run
 finishes the job. The current and previous releases are never removed, so that a running member can still load its modules.
-Commands for the same directory must not run concurrently.
+A command that has lost its connection goes on; another for the same directory waits for it, then fails.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ digest=$(sha256sum <"$uploaded") || fail "cannot read $uploaded"
 [ "${{digest%% *}}" = {artifact.sha256} ] || fail "$uploaded is damaged (SHA-256 ${{digest%% *}}): copy it again"
 names=$(tar -tzf "$uploaded") || fail "cannot unpack $uploaded"
 if printf '%s\\n' "$names" | grep -Eq '^/|(^|/)\\.\\.(/|$)'; then fail "$uploaded has paths outside its directory"; fi
+mkdir -p "$releases" || fail "cannot create $releases"
+alone "$releases"
+if [ -d "$releases/$release" ]; then rm -f "$uploaded"; exit 0; fi
 trap 'rm -rf "$partial"' EXIT
 rm -rf "$partial"
 mkdir -p "$partial" || fail "cannot create $partial"
@@ -108,6 +111,7 @@ install={quote(install_dir)}
 release={quote(artifact.release)}
 [ -d "$install/releases/$release" ] || fail "$install/releases/$release is not installed"
 cd "$install" || fail "cannot enter $install"
+alone releases
 before=$(readlink current || :)
 if [ "$before" != "releases/$release" ]; then
   if [ -n "$before" ] && [ -d "$before" ]; then point previous "$before"; fi
@@ -123,6 +127,7 @@ def rollback_command(install_dir: str) -> str:
     return _script(
         f"""
 cd {quote(install_dir)} || fail "cannot enter {install_dir}"
+[ ! -d releases ] || alone releases
 before=$(readlink previous || :)
 [ -n "$before" ] && [ -d "$before" ] || fail "there is no previous release in {install_dir}"
 now=$(readlink current || :)
@@ -158,6 +163,10 @@ _PREAMBLE = """
 set -u
 umask 022
 fail() { echo "$1" >&2; exit 1; }
+alone() {
+  exec 8<"$1" || fail "cannot open $1"
+  flock -w 60 8 || fail "an earlier command is still working in $1: rerun when it has finished"
+}
 # rename(2) replaces a link atomically; `ln -sf` does not.
 point() {
   rm -f "$1.new"

@@ -179,6 +179,8 @@ class RestoreSteps:
         made = " ".join(map(shlex.quote, [part, *([wal] if wal else [])]))
         owner = f"{cluster.service.user}:{cluster.service.group}"
         return (
+            # One that has lost its connection goes on, and would take the directory of its successor for its own.
+            f"exec 8<{shlex.quote(self.directory)}; flock -w 60 8 || {{ echo 'an earlier one still unpacks' >&2; exit 1; }}; "
             f"if [ -d {shlex.quote(new)} ]; then exit 0; fi; umask 077; rm -rf -- {made} && {restore} >&2 && "
             f"chown -R {owner} -- {made} && sync && mv -T {shlex.quote(part)} {shlex.quote(new)}"
         )
