@@ -28,6 +28,7 @@ from tercet.server.default_host import default_host
 from tercet.server.listener import log_loop_error
 from tercet.server.logs import zap_format
 from tercet.server.member_server import MemberServer
+from tercet.server.time_slice import shorten_time_slices
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     zap_format.write_lines(loaded.lines)
     sys.setswitchinterval(_SWITCH_SECONDS)
     map_large_blocks()
+    shorten_time_slices()
     _allow_descriptors()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()  # what imports made stays: the first collection would visit all of it
