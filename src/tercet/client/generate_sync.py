@@ -56,7 +56,10 @@ PARTS = {"Operations", "KVCalls", "WatchCalls", "LeaseCalls", "CoreCalls", "Reci
 """The classes that ROOT inherits from."""
 PURE = {"Operations"}
 """Classes whose plain methods build a value, in any thread; those of others run in the loop's thread."""
-SKIPPED = {"channel", "cancel_on_loss", "discard_callback", "lost_error", "take_now", "__del__", "__reduce__", "stm"}
+SKIPPED = {
+    *("channel", "cancel_on_loss", "discard_callback", "lost_error", "unique_nanoseconds", "take_now", "__del__", "__reduce__"),
+    "stm",
+}
 HANDWRITTEN = {"RecipeCalls": ("tercet.client.facade_stm", "StmFacade")}
 """A further base of a class, with methods that cannot be generated."""
 _MODULE_OF = {name: module for module, names in CLASSES.items() for name in names}

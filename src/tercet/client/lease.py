@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -41,6 +42,7 @@ class Lease:
         self._keeper = keeper
         self._is_own_id = not id
         self._is_started = False
+        self._nanoseconds = 0
         self._lost = asyncio.Event()
         self._callbacks: list[Callable[[], object]] = []
         self._block: CancelWhenLost | None = None
@@ -115,8 +117,13 @@ class Lease:
     async def revoke(self) -> None:
         """End the lease and delete its keys; it does not count as lost. If it is gone already, nothing happens."""
         self.forget()
-        with contextlib.suppress(LeaseNotFound):
+        try:
             await self._calls.revoke_lease(self.id)
+        except LeaseNotFound:
+            pass
+        except asyncio.CancelledError:
+            self._keeper.revoke_later(self._revoke_unanswered())
+            raise
 
     def forget(self) -> None:
         """Stop keeping the lease alive: its keys outlive this call by up to a TTL."""
@@ -134,6 +141,11 @@ class Lease:
                 callback()
             except Exception:  # the others must hear of it, and the other leases of the client be renewed
                 logger.exception("a callback of lease %x has failed: it was called since the lease is lost", self.id)
+
+    def unique_nanoseconds(self) -> int:
+        """The time for the name of a key. No two are equal, also where the clock is coarse."""
+        self._nanoseconds = max(self._nanoseconds + 1, time.time_ns())
+        return self._nanoseconds
 
     def discard_callback(self, callback: Callable[[], object]) -> None:
         with contextlib.suppress(ValueError):
@@ -156,7 +168,7 @@ class Lease:
         raise Unavailable("the lease was not granted", Code.UNAVAILABLE)
 
     async def _revoke_unanswered(self) -> None:
-        """After a grant without an answer, which may have been made."""
+        """After a grant, or a revocation, without an answer: it may have been made."""
         try:
             await self._calls.revoke_lease(self.id)
         except TercetError as error:

@@ -9,8 +9,8 @@ Source: etcd client/v3/experimental/recipes/{barrier,double_barrier}.go, whose k
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +18,7 @@ from tercet.client.core_calls import CoreCalls
 from tercet.client.errors import AlreadyExists, FailedPrecondition, TercetError
 from tercet.client.key_space import Text, to_bytes
 from tercet.client.lease import Lease
+from tercet.client.recipes.repeating import until_known
 from tercet.client.recipes.rw_lock import create_unique
 from tercet.client.recipes.wait import wait_event
 from tercet.client.results import KV
@@ -32,12 +33,12 @@ class Barrier:
         self._key = to_bytes(name)
 
     async def hold(self) -> None:
-        """Raises AlreadyExists if it is held already, TercetError."""
+        """Raises AlreadyExists if it is held already, TercetError, Indeterminate if it may or may not be held."""
         if not await self._client.put_if_absent(self._key, b""):
             raise AlreadyExists(f"the barrier {self._key!r} is held already", Code.ALREADY_EXISTS)
 
     async def release(self) -> None:
-        """Let all who wait go on. Raises TercetError."""
+        """Let all who wait go on. May be repeated. Raises TercetError."""
         await self._client.delete(self._key)
 
     async def wait(self) -> None:
@@ -63,6 +64,7 @@ class DoubleBarrier:
         self._ttl_seconds = ttl_seconds
         self._lease: Lease | None = None
         self._own: KV | None = None
+        self._round = 0
 
     async def __aenter__(self) -> Self:
         await self.enter()
@@ -86,25 +88,34 @@ class DoubleBarrier:
             raise
 
     async def _enter(self, lease: Lease) -> None:
-        own = None
+        client, own = self._client, None
         while own is None:
-            own = await create_unique(self._client, self._waiters + b"%d" % time.time_ns(), b"", lease)
+            key = self._waiters + b"%d" % lease.unique_nanoseconds()
+            own = await until_known(partial(create_unique, client, key, lease))
         self._own = own
-        present = await self._client.get_prefix(self._waiters, sort_by="create_revision", keys_only=True)
+        present = await until_known(lambda: client.get_prefix(self._waiters, sort_by="create_revision", keys_only=True))
         places = [kv.key for kv in present]
         if own.key in places[self._count :]:
             raise FailedPrecondition(f"{self._count} others have entered {self._ready!r}", Code.FAILED_PRECONDITION)
         if own.key in places[self._count - 1 :]:
-            await self._client.put(self._ready, b"")
-        else:
-            await self._wait_ready(own.create_revision)
+            await until_known(lambda: self._put_ready(own))
+        self._round = await until_known(lambda: self._wait_ready(own.create_revision))
 
-    async def _wait_ready(self, since: int) -> None:
-        """Wait until the key is put, at or after this revision: an older one was left by processes that died."""
+    async def _put_ready(self, own: KV) -> None:
+        """Once, and not if it arrives late, when the own key is gone."""
+        client, created = self._client, own.create_revision
+        is_due = [client.create_revision(own.key) == created, client.mod_revision(self._ready) < created]
+        await client.txn(is_due, [client.put_op(self._ready, b"")])
+
+    async def _wait_ready(self, since: int) -> int:
+        """Wait until the key is put, at or after this revision: an older one was left by processes that died.
+
+        Returns its revision. While the own key exists, nobody deletes it.
+        """
         while True:
             found = await self._client.get_range(self._ready, self._ready + b"\0")
             if found and found[0].mod_revision >= since:
-                return
+                return found[0].mod_revision
             await wait_event(self._client, self._ready, kind="put", since=found.header.revision + 1)
 
     async def leave(self) -> None:
@@ -115,7 +126,7 @@ class DoubleBarrier:
         self._lease = self._own = None
         try:
             async with lease.cancel_on_loss():
-                await self._leave(own)
+                await until_known(lambda: self._leave(own))
         finally:
             with suppress(TercetError):  # it expires
                 await lease.revoke()
@@ -124,12 +135,16 @@ class DoubleBarrier:
         """The first key waits for the last one to go, all others go and wait for the first."""
         client = self._client
         while True:
-            found = await client.get_prefix(self._waiters, sort_by="mod_revision", keys_only=True)
+            # Those who have left may begin the next round, whose keys are younger, before others know that this one has ended.
+            found = await client.get_prefix(
+                self._waiters, sort_by="create_revision", keys_only=True, max_create_revision=self._round
+            )
             if not found:
                 return
             first, last = found[0], found[len(found) - 1]
             if first.key == own.key and first.key == last.key:
-                await client.txn(then=[client.delete_op(self._ready), client.delete_op(own.key)])
+                gone, ready = client.delete_op(own.key), client.delete_op(self._ready)
+                await client.txn([client.mod_revision(self._ready) == self._round], [gone, ready], [gone])
                 return
             if first.key != own.key:
                 await client.delete(own.key)

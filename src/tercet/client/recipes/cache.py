@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from tercet.client.core_calls import CoreCalls
+from tercet.client.errors import TercetError
 from tercet.client.key_space import Text, to_bytes
 from tercet.client.recipes.wait import end_task, wait_first
 from tercet.client.results import KV
@@ -42,6 +43,7 @@ class Cache(Mapping[Text, KV]):
 
     async def __aenter__(self) -> Self:
         """Return when the copy is complete. Raises TercetError."""
+        self._kvs, self._revision = {}, 0
         task = self._task = asyncio.create_task(self._follow())
         try:
             await self._reach(1)
@@ -107,8 +109,12 @@ class Cache(Mapping[Text, KV]):
                 await self._client.request_progress()
 
     async def _follow(self) -> None:
-        async for batch in self._client.watch_list(self._prefix, progress=True):
-            self._apply(batch)
+        try:
+            async for batch in self._client.watch_list(self._prefix, progress=True):
+                self._apply(batch)
+        except TercetError as error:  # who only reads would not notice
+            logger.warning("the cache of %r is not kept current any more: %s", self._prefix, error)
+            raise
 
     def _apply(self, batch: ListBatch) -> None:
         for event in batch.events:

@@ -82,7 +82,7 @@ class Election(LineKey):
                 watch.close()
 
     async def _create(self, lease: Lease) -> KV:
-        kv = await self._enter(lease, self._value)
+        kv = await self._create_with(lease, self._value)
         if kv.value != self._value:  # the same lease again, with another value
             client = self._client
             mine = client.create_revision(kv.key) == kv.create_revision

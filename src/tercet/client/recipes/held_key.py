@@ -19,11 +19,12 @@ from types import TracebackType
 from typing import Self
 
 from tercet.client.core_calls import CoreCalls
-from tercet.client.errors import LeaseLost, TercetError
+from tercet.client.errors import LeaseLost, LockLost, TercetError
 from tercet.client.key_space import Text, to_bytes
 from tercet.client.lease import CancelWhenLost, Lease
-from tercet.client.recipes.repeating import until_known
+from tercet.client.recipes.repeating import undisturbed, until_known
 from tercet.client.results import KV
+from tercet.errors import Code
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class HeldKey(ABC):
         self._token = 0
         self._is_held = False
         self._is_taken = False
+        self._waiting: _Waiting | None = None
         self._block: CancelWhenLost | None = None
 
     def __repr__(self) -> str:
@@ -51,7 +53,11 @@ class HeldKey(ABC):
     # For owners
 
     async def acquire(self, timeout: float | None = None) -> bool:
-        """Wait for the turn. Returns False after `timeout` seconds; 0: as `try_acquire`. Raises LeaseLost, TercetError."""
+        """Wait for the turn. Returns False after `timeout` seconds, or a `release` meanwhile; 0: as `try_acquire`.
+
+        Before it returns False, or ends because it is cancelled, it makes sure that nothing is left in the line, which takes up
+        to the TTL while no member can be reached. Raises LeaseLost, TercetError.
+        """
         if timeout == 0:
             return await self._acquire(None, can_wait=False)
         return await self._acquire(timeout, can_wait=True)
@@ -61,7 +67,12 @@ class HeldKey(ABC):
         return await self._acquire(None, can_wait=False)
 
     async def release(self) -> None:
-        """Give it up; nothing happens if it is not held. Raises TercetError, LeaseLost if it was lost before."""
+        """Give it up, or stop waiting for it; nothing happens if it is neither held nor waited for.
+
+        Raises TercetError, LeaseLost if it was lost before.
+        """
+        if self._waiting is not None:
+            await self._waiting.end()  # it may have got its turn at the last moment
         lease, self._is_held = self._lease, False
         if lease is None:
             return
@@ -71,7 +82,8 @@ class HeldKey(ABC):
         await self._leave(lease)
 
     async def __aenter__(self) -> Self:
-        await self.acquire()
+        if not await self.acquire():
+            raise LockLost(f"{self._name!r} was released while this block waited for it", Code.FAILED_PRECONDITION)
         assert self._lease is not None
         block = self._lease.cancel_on_loss()
         try:
@@ -116,19 +128,22 @@ class HeldKey(ABC):
     # For recipes
 
     @abstractmethod
+    def _new_key(self, lease: Lease) -> bytes:
+        """The key to create."""
+
+    @abstractmethod
     async def _create(self, lease: Lease) -> KV:
-        """Create the own key; may be called again with the same lease after a lost answer."""
+        """Create `self._key`; called again with the same lease after a lost answer."""
 
     @abstractmethod
     async def _wait_turn(self, *, can_wait: bool) -> bool:
         """Wait until the own key, `self._key`, is due. Without `can_wait` return whether it is."""
 
     async def _own(self) -> KV:
-        """The own key as it is. Raises LeaseLost if it is not the one that was created."""
+        """The own key as it is. Raises LockLost if it is not the one that was created."""
         kv = await self._client.get(self._key)
         if kv is None or kv.create_revision != self._token:
-            assert self._lease is not None
-            raise self._lease.lost_error()
+            raise LockLost(f"the key {self._key!r} is gone: its lease has expired, or somebody has deleted it", Code.NOT_FOUND)
         return kv
 
     async def _acquire(self, timeout: float | None, *, can_wait: bool) -> bool:
@@ -136,13 +151,11 @@ class HeldKey(ABC):
             raise RuntimeError(f"{self._name!r} is held or waited for already by this object")
         self._is_taken = True
         scope = asyncio.timeout(timeout)
+        waiting = _Waiting(scope)
         try:
             async with scope:
-                lease = self._lease = self._given_lease or await self._client.lease(self._ttl_seconds).start()
-                async with lease.cancel_on_loss():
-                    created = await until_known(lambda: self._create(lease))
-                    self._key, self._token = created.key, created.create_revision
-                    self._is_held = await until_known(lambda: self._wait_turn(can_wait=can_wait))
+                self._waiting = waiting
+                self._is_held = await self._take_turn(can_wait=can_wait)
         except TimeoutError:
             await self._leave_quietly()
             if not scope.expired():
@@ -150,33 +163,76 @@ class HeldKey(ABC):
         except BaseException:
             await self._leave_quietly()
             raise
-        if not self._is_held:
-            await self._leave_quietly()
+        else:
+            if not self._is_held:
+                await self._leave_quietly()
+        finally:
+            if not self._is_held:
+                self._forget()
+            self._waiting = None
+            waiting.ended.set()
         return self._is_held
+
+    async def _take_turn(self, *, can_wait: bool) -> bool:
+        lease = self._lease = self._given_lease or await self._client.lease(self._ttl_seconds).start()
+        async with lease.cancel_on_loss():
+            if lease is self._given_lease:  # which would keep alive a key that is created after a cancellation
+                await undisturbed(self._enter(lease), unless=lambda: lease.is_lost)
+            else:
+                await self._enter(lease)
+            return await until_known(lambda: self._wait_turn(can_wait=can_wait))
+
+    async def _enter(self, lease: Lease) -> None:
+        self._key = self._new_key(lease)
+        created = await until_known(lambda: self._create(lease))
+        self._key, self._token = created.key, created.create_revision
 
     async def _leave_quietly(self) -> None:
         """After an error, or at the end of a block: what cannot be released expires with the lease."""
         lease, key, self._is_held = self._lease, self._key, False
+        if lease is None:
+            return
+        if lease.is_lost:
+            self._forget()
+            return
         try:
-            if lease is not None and not lease.is_lost:
-                await self._leave(lease)
+            await self._leave(lease)
         except (TercetError, TimeoutError) as error:
             logger.warning("%r is left to expire: %s", key, error or "no member has answered")
-        finally:
-            self._forget()
 
     async def _leave(self, lease: Lease) -> None:
-        """Delete the own key, at most for the TTL: then it has expired."""
+        """Delete the own key, at most for the TTL: then it has expired. Until then the object is taken."""
         key, token = self._key, self._token
-        self._forget()
-        async with asyncio.timeout(lease.ttl_seconds):
+        self._lease, self._key, self._token = None, b"", 0
+        try:
             if lease is not self._given_lease:
-                await until_known(lease.revoke)
+                async with asyncio.timeout(lease.ttl_seconds):
+                    await until_known(lease.revoke)
             elif token:
-                client = self._client
-                mine = client.create_revision(key) == token
-                await until_known(lambda: client.txn([mine], [client.delete_op(key)]))
+                await undisturbed(self._delete(key, token, lease))  # nothing else would end the key
+        finally:
+            self._is_taken = False
+
+    async def _delete(self, key: bytes, token: int, lease: Lease) -> None:
+        client = self._client
+        mine = client.create_revision(key) == token
+        async with asyncio.timeout(lease.ttl_seconds):
+            await until_known(lambda: client.txn([mine], [client.delete_op(key)]))
 
     def _forget(self) -> None:
         self._lease, self._key, self._token = None, b"", 0
         self._is_taken = False
+
+
+class _Waiting:
+    """A task that waits for its turn. scope: the block that is left when another task ends the waiting."""
+
+    def __init__(self, scope: asyncio.Timeout) -> None:
+        self._scope = scope
+        self.ended = asyncio.Event()
+
+    async def end(self) -> None:
+        """Return when the own key is deleted."""
+        if not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time())
+        await self.ended.wait()

@@ -21,13 +21,15 @@ class LineKey(HeldKey):
     def _prefix(self) -> bytes:
         return self._name + b"/"
 
-    async def _create(self, lease: Lease) -> KV:
-        return await self._enter(lease, b"")
+    def _new_key(self, lease: Lease) -> bytes:
+        return self._prefix + b"%x" % lease.id
 
-    async def _enter(self, lease: Lease, value: bytes) -> KV:
+    async def _create(self, lease: Lease) -> KV:
+        return await self._create_with(lease, b"")
+
+    async def _create_with(self, lease: Lease, value: bytes) -> KV:
         """Create the key unless it exists: the same lease is the same waiter."""
-        client = self._client
-        key = self._prefix + b"%x" % lease.id
+        client, key = self._client, self._key
         created = await client.txn(
             [client.create_revision(key) == 0],
             [client.put_op(key, value, lease=lease), client.get_op(key)],

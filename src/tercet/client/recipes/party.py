@@ -14,6 +14,7 @@ from typing import Self
 from tercet.client.core_calls import CoreCalls
 from tercet.client.key_space import Text, to_bytes
 from tercet.client.lease import Lease
+from tercet.client.recipes.repeating import until_known
 from tercet.client.results import KV
 
 
@@ -65,7 +66,7 @@ class PartyMember:
     async def __aenter__(self) -> Self:
         await self._lease.__aenter__()
         try:
-            await self.set_value(self._value)
+            await until_known(lambda: self.set_value(self._value))  # until the lease is lost
         except BaseException as error:
             await self._lease.__aexit__(type(error), error, error.__traceback__)
             raise

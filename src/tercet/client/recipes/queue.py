@@ -5,20 +5,26 @@
     __NAME/PRIORITY                      written with each item, so that two processes cannot choose the same sequence number
 
 An item is taken by deleting it if it is unchanged. A process that dies after that has taken the item with it. If the answer to
-the delete is lost, Indeterminate is raised, and the item may or may not be gone.
+the delete is lost, Indeterminate is raised, and the item may or may not be gone. A `get` that is cancelled takes nothing: what
+it has deleted is put again under the same key, which is the end of a Queue.
 Source: etcd client/v3/experimental/recipes/{queue,priority_queue,key}.go, whose keys are the same.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 
 from tercet.client.core_calls import CoreCalls
+from tercet.client.errors import TercetError
 from tercet.client.key_space import Text, to_bytes
 from tercet.client.kv_calls import SortBy
+from tercet.client.recipes.repeating import undisturbed
 from tercet.client.recipes.wait import wait_event
 from tercet.client.results import KV
 
+logger = logging.getLogger(__name__)
 _HEAD_ITEMS = 16
 """Read at once, so that processes that compete for the first item find another without a further read."""
 _PRIORITY_MAX = 0xFFFF
@@ -58,8 +64,29 @@ class ItemTaker:
         return await self._client.count(self._prefix)
 
     async def _take(self, kv: KV) -> bool:
-        client = self._client
-        return bool(await client.txn([client.mod_revision(kv.key) == kv.mod_revision], [client.delete_op(kv.key)]))
+        client, is_taken, is_known = self._client, False, False
+
+        async def take() -> None:
+            nonlocal is_taken, is_known
+            unchanged = client.mod_revision(kv.key) == kv.mod_revision
+            is_taken = bool(await client.txn([unchanged], [client.delete_op(kv.key)]))
+            is_known = True
+
+        try:
+            await undisturbed(take())
+        except asyncio.CancelledError:
+            if is_taken:
+                await undisturbed(self._give_back(kv))
+            elif not is_known:
+                logger.warning("the item %r may be lost: a cancelled get does not know whether it has taken it", kv.key)
+            raise
+        return is_taken
+
+    async def _give_back(self, kv: KV) -> None:
+        try:
+            await self._client.put_if_absent(kv.key, kv.value, lease=kv.lease)
+        except TercetError as error:
+            logger.error("the item %r is lost: a cancelled get had taken it, and cannot put it back: %s", kv.key, error)
 
 
 class Queue(ItemTaker):

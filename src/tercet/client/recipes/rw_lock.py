@@ -8,7 +8,6 @@ Source: etcd client/v3/experimental/recipes/rwmutex.go, whose keys are the same.
 
 from __future__ import annotations
 
-import time
 from typing import Literal
 
 from tercet.client.core_calls import CoreCalls
@@ -45,18 +44,16 @@ class RWLockHold(HeldKey):
     ) -> None:
         super().__init__(client, name, ttl_seconds=ttl_seconds, lease=lease)
         self._side = side.encode()
-        self._unique = b""
+
+    def _new_key(self, lease: Lease) -> bytes:
+        return b"%s/%s/%d" % (self._name, self._side, lease.unique_nanoseconds())
 
     async def _create(self, lease: Lease) -> KV:
-        self._unique = self._unique or b"%s/%s/%d" % (self._name, self._side, time.time_ns())
-        kv = await create_unique(self._client, self._unique, b"", lease)
-        if kv is None:
-            self._unique = b""  # another process chose the same nanosecond
-            return await self._create(lease)
+        while (kv := await create_unique(self._client, self._key, lease)) is None:
+            self._key = self._new_key(lease)  # another process chose the same nanosecond
         return kv
 
     async def _wait_turn(self, *, can_wait: bool) -> bool:
-        self._unique = b""
         earlier = self._name + (b"/write" if self._side == b"read" else b"/")
         while True:
             before = await self._client.get_prefix(
@@ -75,11 +72,11 @@ class RWLockHold(HeldKey):
             await wait_event(self._client, before[0].key, kind="delete", since=before.header.revision + 1)
 
 
-async def create_unique(client: CoreCalls, key: bytes, value: bytes, lease: Lease) -> KV | None:
+async def create_unique(client: CoreCalls, key: bytes, lease: Lease) -> KV | None:
     """Create a key under a lease; may be repeated. None if it exists under another one."""
     created = await client.txn(
         [client.create_revision(key) == 0],
-        [client.put_op(key, value, lease=lease), client.get_op(key)],
+        [client.put_op(key, b"", lease=lease), client.get_op(key)],
         [client.get_op(key), client.get_op(key)],
     )
     found = created[1]

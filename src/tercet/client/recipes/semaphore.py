@@ -7,8 +7,6 @@ All processes must use the same number of permits. Not among etcd's recipes.
 
 from __future__ import annotations
 
-import time
-
 from tercet.client.core_calls import CoreCalls
 from tercet.client.key_space import Text
 from tercet.client.lease import Lease
@@ -26,21 +24,21 @@ class Semaphore(HeldKey):
         if permits < 1:
             raise ValueError("a semaphore has at least one permit")
         self._permits = permits
-        self._unique = b""
 
     async def holders(self) -> tuple[KV, ...]:
         """The keys that hold a permit, in the order in which they came. Raises TercetError."""
         found = await self._client.get_prefix(self._name + b"/", sort_by="create_revision", limit=self._permits)
         return found.kvs
 
+    def _new_key(self, lease: Lease) -> bytes:
+        return b"%s/%x/%d" % (self._name, lease.id, lease.unique_nanoseconds())
+
     async def _create(self, lease: Lease) -> KV:
-        self._unique = self._unique or b"%s/%x/%d" % (self._name, lease.id, time.time_ns())
-        kv = await create_unique(self._client, self._unique, b"", lease)
+        kv = await create_unique(self._client, self._key, lease)
         assert kv is not None  # the key contains the lease
         return kv
 
     async def _wait_turn(self, *, can_wait: bool) -> bool:
-        self._unique = b""
         prefix = self._name + b"/"
         while True:
             found = await self._client.get_prefix(

@@ -13,11 +13,11 @@ class SyncBarrier(Facade[Barrier]):
     """While one process holds it, the others wait. It has no lease: it outlives its holder."""
 
     def hold(self) -> None:
-        """Raises AlreadyExists if it is held already, TercetError."""
+        """Raises AlreadyExists if it is held already, TercetError, Indeterminate if it may or may not be held."""
         self._run(self._inner.hold())
 
     def release(self) -> None:
-        """Let all who wait go on. Raises TercetError."""
+        """Let all who wait go on. May be repeated. Raises TercetError."""
         self._run(self._inner.release())
 
     def wait(self) -> None:

@@ -17,7 +17,11 @@ class SyncHeldKey(Facade[HeldKey]):
         return self._call(self._inner.__repr__)
 
     def acquire(self, timeout: float | None = None) -> bool:
-        """Wait for the turn. Returns False after `timeout` seconds; 0: as `try_acquire`. Raises LeaseLost, TercetError."""
+        """Wait for the turn. Returns False after `timeout` seconds, or a `release` meanwhile; 0: as `try_acquire`.
+
+        Before it returns False, or ends because it is cancelled, it makes sure that nothing is left in the line, which takes up
+        to the TTL while no member can be reached. Raises LeaseLost, TercetError.
+        """
         return self._run(self._inner.acquire(timeout))
 
     def try_acquire(self) -> bool:
@@ -25,7 +29,10 @@ class SyncHeldKey(Facade[HeldKey]):
         return self._run(self._inner.try_acquire())
 
     def release(self) -> None:
-        """Give it up; nothing happens if it is not held. Raises TercetError, LeaseLost if it was lost before."""
+        """Give it up, or stop waiting for it; nothing happens if it is neither held nor waited for.
+
+        Raises TercetError, LeaseLost if it was lost before.
+        """
         self._run(self._inner.release())
 
     def __enter__(self) -> Self:
