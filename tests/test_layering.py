@@ -25,7 +25,7 @@ BELOW: dict[str, set[str]] = {
     "http1": {"gotext", "tls"},
     "storage": {"raft"},
     "bolt": {"storage"},
-    "peer": {"raft", "http1"},
+    "peer": {"raft", "http1", "gotext"},
     "mvcc": {"storage", "containers"},
     "lease": {"storage", "containers"},
     "auth": {"storage", "containers"},
