@@ -190,6 +190,7 @@ def test_only_our_own_cluster_can_report_our_removal_to_a_dial(head: str, remove
     [
         (f'403 Forbidden\r\n{OURS}Content-Length: 56\r\n\r\n{{"message":"cannot process message from removed member"}}', 1),
         (f'403 Forbidden\r\n{OURS}Content-Length: 57\r\n\r\n{{"message":"cannot process message to mismatch member"}}  ', 0),
+        pytest.param(f"403 Forbidden\r\n{OURS}Content-Length: 5000\r\n\r\n{'[' * 5000}", 1, id="nested too deeply"),
         ("403 Forbidden\r\nServer: a proxy\r\nContent-Length: 9\r\n\r\nforbidden", 0),
         ("412 Precondition Failed\r\nContent-Length: 20\r\n\r\ncluster ID mismatch\n", 0),
         ("500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", 0),

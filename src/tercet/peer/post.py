@@ -31,6 +31,6 @@ def check_answer(answer: Answer, to: int, context: Context) -> None:
 def _is_mismatch(body: bytes) -> bool:
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(answer, dict) and "mismatch member" in str(answer.get("message"))

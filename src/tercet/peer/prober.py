@@ -41,7 +41,7 @@ def parse_probe(body: bytes) -> float | None:
         if match is None:
             return None
         whole = datetime.fromisoformat(match[1] + match[3]).timestamp()
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return whole + int((match[2] or "0").ljust(9, "0")) / 1e9
 
