@@ -287,7 +287,8 @@ def test_a_member_that_is_abandoned_leaves_no_directory() -> None:
     async def main() -> Path:
         storage = MemoryStorage()
         await storage.begin(AsyncExitStack())
-        assert storage.paths.data.is_dir()
+        assert not storage.paths.data.exists()
+        storage.paths.data.mkdir()  # as for a database that a peer sends
         return storage.paths.data
 
     directory = asyncio.run(main())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tercet.client.tls import TLSFiles
+from tercet.embed.owned_directory import OwnedDirectory
 from tercet.embed.settings import Setting
 from tercet.pki import Authority
 from tercet.pki.cluster import LOOPBACK_HOSTS
@@ -26,8 +27,9 @@ class Certificates:
     """Files for the members named `names`, and for clients. Each is PEM: `NAME.crt`, `NAME.key`."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="tercet-certificates-"))
-        self.close = weakref.finalize(self, _remove, self.directory, os.getpid())
+        owned = OwnedDirectory("certificates")
+        self.directory = owned.path
+        self.close = weakref.finalize(self, _remove, owned, os.getpid())
         """Removes the files."""
         self._names = list(names)
         self._users = [_CLIENT]
@@ -87,6 +89,6 @@ class Certificates:
         return str(self.directory / name)
 
 
-def _remove(directory: Path, process_id: int) -> None:
+def _remove(owned: OwnedDirectory, process_id: int) -> None:
     if os.getpid() == process_id:  # a child process ends with the same finalizer
-        shutil.rmtree(directory, ignore_errors=True)
+        owned.close()

@@ -24,6 +24,7 @@ from typing import Final, Self
 
 from tercet.embed.addresses import Addresses, Port
 from tercet.embed.environment import client_environment
+from tercet.embed.owned_directory import OwnedDirectory
 from tercet.embed.ready_socket import ReadySocket
 from tercet.embed.settings import Setting, flags, is_secure
 from tercet.embed.undo import Undo
@@ -42,7 +43,8 @@ class ProcessFailed(TercetError):
 class ServerProcess:
     """One member.
 
-    data_dir: kept; None: a directory that `close` removes. name, members, config: as of Server.
+    data_dir: kept; None: a directory that `close` removes, or after a SIGKILL a later process that makes such a directory.
+    name, members, config: as of Server.
     program: the command line of the server before its flags, such as ["/usr/bin/etcd"].
     keep_data: `close` leaves the directory and its log.
     """
@@ -64,9 +66,12 @@ class ServerProcess:
         self._readiness: ReadySocket | None = None
         self.is_paused = False
         self._program = list(program)
-        self._keeps = keep_data or data_dir is not None
         self._addresses = Addresses(listen, members[name] if members else None, secure=is_secure(config or {}))
-        self.directory = Path(data_dir) if data_dir is not None else Path(tempfile.mkdtemp(prefix="tercet-process-"))
+        self._owned = OwnedDirectory("process") if data_dir is None and not keep_data else None
+        if self._owned is not None:
+            self.directory = self._owned.path
+        else:
+            self.directory = Path(tempfile.mkdtemp(prefix="tercet-kept-") if data_dir is None else data_dir)
         peer_url, client_url = self._addresses.peer_url, self._addresses.client_url
         cluster = {one: port.url for one, port in members.items()} if members else {name: peer_url}
         self.endpoints = [client_url]
@@ -111,6 +116,7 @@ class ServerProcess:
                 stdout=log,
                 stderr=log,
                 env=inherited | {"NOTIFY_SOCKET": self._readiness.address},
+                pass_fds=() if self._owned is None else (self._owned.descriptor,),
                 start_new_session=True,  # Ctrl-C is for this process, which stops its children in order
             )
 
@@ -179,8 +185,8 @@ class ServerProcess:
         if self._readiness is not None:
             self._readiness.close()
         self._addresses.close()
-        if not self._keeps:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        if self._owned is not None:
+            self._owned.close()
 
     def __enter__(self) -> Self:
         try:

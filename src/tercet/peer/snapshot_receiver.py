@@ -126,6 +126,7 @@ async def _in_thread(function: Callable[P, T], *args: P.args, **_: P.kwargs) -> 
 def _create(directory: Path) -> BinaryIO:
     import tempfile  # on use: with what it imports, a fiftieth of the start of a member
 
+    os.makedirs(directory, mode=0o700, exist_ok=True)  # of a member in memory it is missing at first
     descriptor, name = tempfile.mkstemp(dir=directory, prefix=_TEMPORARY_PREFIX)
     os.close(descriptor)
     return open(name, "wb")

@@ -43,7 +43,7 @@ class MemoryStorage:
         weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)  # of a member that ended without a stop
 
     async def begin(self, closing: AsyncExitStack) -> None:
-        self.paths.data.mkdir(mode=0o700, exist_ok=True)
+        """The directory is made by who first writes there: most members never need it, and one that is killed leaves it."""
         closing.callback(shutil.rmtree, self.paths.data, ignore_errors=True)
 
     @property

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from tercet.client import AsyncClient, Client
 from tercet.embed.environment import client_environment
 from tercet.embed.member import StorageKind
+from tercet.embed.owned_directory import OwnedDirectory
 from tercet.embed.settings import Setting
 from tercet.errors import TercetError
 from tercet.testing.cluster import Cluster
@@ -62,14 +60,14 @@ class Settings:
             with ProcessCluster(size, config, self.program, tls=tls, keep_data=self.keep_data) as processes:
                 yield processes
             return
-        directory = Path(tempfile.mkdtemp(prefix="tercet-test-")) if self.storage == "disk" else None
+        owned = OwnedDirectory("test") if self.storage == "disk" else None
         try:
-            storage = cast(StorageKind, self.storage)
+            storage, directory = cast(StorageKind, self.storage), None if owned is None else owned.path
             with Cluster(size, storage=storage, directory=directory, tls=tls, config=config) as cluster:
                 yield cluster
         finally:
-            if directory is not None:
-                shutil.rmtree(directory, ignore_errors=True)
+            if owned is not None:
+                owned.close()
 
     def enable_auth(self, cluster: Cluster | ProcessCluster) -> None:
         """Enable authentication: user root, password root."""
