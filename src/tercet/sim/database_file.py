@@ -20,20 +20,24 @@ from tercet.sim.backend import SimulatedBackend
 from tercet.storage.interfaces import Bucket
 
 
-def can_do_without_database(conf: ConfState) -> bool:
-    """Whether the others can elect a leader without a member that has lost its database.
+def can_lead_without(member_id: int, before: ConfState, after: ConfState) -> bool:
+    """Whether the others can elect a leader while `member_id` is without its database, during a change and after it.
 
-    That member does not campaign. Of two voters its log may be the longer one: then nobody can be elected.
+    That member does not campaign, and where its log is the longer one it gives nobody else its vote. A member whose vote the
+    change takes may have been the only one of them to learn that it is committed, and have left: then the others ask the voters
+    of before. So they must be a quorum alone, in each configuration. Five voters can lose one more, three cannot.
     """
-    return all(len(half) > 2 for half in (conf.voters, conf.voters_outgoing) if half)
+    absent = {member_id, *before.voters, *before.voters_outgoing} - (set(after.voters) - {member_id})
+    halves = (before.voters, before.voters_outgoing, after.voters, after.voters_outgoing)
+    return all(2 * len(set(half) - absent) > len(half) for half in halves if half)
 
 
 def has_pending_change(raft: Raft) -> bool:
-    """Whether the log has a change of membership that may yet leave too few members: see `can_do_without_database`."""
+    """Whether the log has a change of membership that may yet leave too few members: see `can_lead_without`."""
     log = raft.log
     first = max(raft.applied_index, log.snapshot_index) + 1  # a snapshot may not be applied yet
     unapplied = log.entries(first, log.last_index + 1)
-    return any(entry.type is not EntryType.NORMAL for entry in unapplied)
+    return any(entry.type != EntryType.NORMAL for entry in unapplied)
 
 
 class Damage(Enum):

@@ -9,9 +9,11 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from tercet.raft.types import ConfChangeType
+from tercet.raft import confchange
+from tercet.raft.types import ConfChange, ConfChangeType, ConfChangeV2, ConfState
 from tercet.replica.membership import Member
 from tercet.sim.clock import TICK, Clock
+from tercet.sim.database_file import can_lead_without
 from tercet.sim.faults import NONE, Faults
 from tercet.sim.joint import draw_joint_change
 from tercet.sim.member import SimulatedMember
@@ -96,8 +98,10 @@ class Nemesis:
         return [member for member in self._members if member.replica is not None and member.replica.raft.is_leader]
 
     def _asked_to_reconfigure(self) -> SimulatedMember:
-        """Any member; for a joint change mostly a leader, as others know too little to propose one that is accepted."""
-        leaders = self._leaders() if self._joint_changes else []
+        """Any member; mostly a leader for a joint change, as others know too little to propose one that is accepted, and if a
+        member is without its database (see `_can_lead_after`).
+        """
+        leaders = self._leaders() if self._joint_changes or not has_sound_databases(self._members) else []
         if leaders and self._happens(_ASK_LEADER_CHANCE):
             return self._random.choice(leaders)
         return self._random.choice(self._members)
@@ -163,22 +167,49 @@ class Nemesis:
         if asked.replica is None:
             return
         random = self._random
-        if not has_sound_databases(self._members):
-            return  # an operator does not remove the members that have the data
         if self._joint_changes:
-            asked.operator.propose_joint_change(partial(draw_joint_change, random, self._new_ids()))
+            asked.operator.propose_joint_change(partial(self._draw_joint_change, asked, self._new_ids()))
             return
         members = asked.replica.membership.sorted()
         learners = [member for member in members if member.is_learner]
         if learners and random.random() < 0.3:
-            asked.operator.change_membership(ConfChangeType.ADD_NODE, learners[0], is_promote=True)
+            self._change_membership(asked, ConfChangeType.ADD_NODE, learners[0], is_promote=True)
         elif len(members) < 3 or (len(members) < MEMBERS_MAX and random.random() < 0.5):
             self._newest_id += 1
             kind = random.choice((ConfChangeType.ADD_NODE, ConfChangeType.ADD_LEARNER_NODE))
             added = Member(self._newest_id, (f"http://{self._newest_id}:2380",), is_learner=kind != ConfChangeType.ADD_NODE)
-            asked.operator.change_membership(kind, added)
+            self._change_membership(asked, kind, added)
         else:
-            asked.operator.change_membership(ConfChangeType.REMOVE_NODE, random.choice(members))
+            self._change_membership(asked, ConfChangeType.REMOVE_NODE, random.choice(members))
+
+    def _change_membership(
+        self, asked: SimulatedMember, kind: ConfChangeType, member: Member, *, is_promote: bool = False
+    ) -> None:
+        if self._can_lead_after(asked, ConfChange(kind, member.id)):
+            asked.operator.change_membership(kind, member, is_promote=is_promote)
+
+    def _draw_joint_change(
+        self, asked: SimulatedMember, new_ids: list[int], conf_state: ConfState, is_leader: bool
+    ) -> ConfChangeV2 | None:
+        change = draw_joint_change(self._random, new_ids, conf_state, is_leader)
+        return change if change is not None and self._can_lead_after(asked, change) else None
+
+    def _can_lead_after(self, asked: SimulatedMember, change: ConfChange | ConfChangeV2) -> bool:
+        """Whether a leader can be elected whatever becomes of `change`, if a member is without its database.
+
+        Then only a leader is asked: a proposal that is forwarded could be appended when other members are left.
+        """
+        damaged = [member for member in self._members if not member.is_removed and not member.database.is_sound]
+        if not damaged:
+            return True
+        if asked.replica is None or not asked.replica.is_leader or asked.process.is_paused:
+            return False
+        before = asked.replica.raft.conf_state
+        try:
+            after = confchange.changed(before, change)
+        except confchange.ConfChangeRefused:
+            return False
+        return all(others_can_lead(one, self._members) and can_lead_without(one.id, before, after) for one in damaged)
 
     def _new_ids(self) -> list[int]:
         """Ids for members to add, unless there are many members already."""

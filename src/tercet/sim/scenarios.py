@@ -21,7 +21,7 @@ from typing import Final
 from tercet.raft import confchange
 from tercet.raft.types import MessageType
 from tercet.sim.clock import MILLISECOND, TICK, Clock
-from tercet.sim.database_file import can_do_without_database, has_pending_change
+from tercet.sim.database_file import can_lead_without, has_pending_change
 from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
 
@@ -59,7 +59,11 @@ def others_can_lead(member: SimulatedMember, members: Sequence[SimulatedMember])
     if any(one.had_pending_change if one.replica is None else has_pending_change(one.replica.raft) for one in others):
         return False
     confs = [one.conf_state if one.replica is None else one.replica.raft.conf_state for one in others]
-    return all(can_do_without_database(conf) and member.id in confchange.members(conf) for conf in confs)
+    return all(
+        # The only voter could be joined by this member, by a proposal that is on its way.
+        len(conf.voters) > 1 and can_lead_without(member.id, conf, conf) and member.id in confchange.members(conf)
+        for conf in confs
+    )
 
 
 class Scenarios:
