@@ -10,7 +10,7 @@ And at any time:
 - a leader is a voter, was elected by a quorum of votes, and what it commits a quorum has acknowledged to it, of both halves of
   a joint configuration;
 - a leader's `match` of a follower is no higher than what that follower acknowledged in the leader's term, and where the
-  follower's log ended there, it ended in the leader's entry;
+  follower's log ended there, it ended in the leader's entry; that of itself is no higher than what its own disk has;
 - a leader counts no echo of a heartbeat that was not sent to it, and a restarted member asks with new contexts;
 - a read index is not below what was committed anywhere when the read began (thesis §6.4).
 """
@@ -167,7 +167,10 @@ class Acknowledgements:
 
     def _check_matches(self, raft: Raft) -> None:
         for member, progress in raft.tracker.peers.items():
-            if member != raft.id and progress.match:
+            if member == raft.id:
+                stable = raft.stable_index
+                require(progress.match <= stable, "the leader counts entries of its own in flight", raft.id, progress, stable)
+            elif progress.match:
                 term, index = self._acknowledged.get(member, (0, 0))
                 require(
                     term > raft.term or (term == raft.term and progress.match <= index),

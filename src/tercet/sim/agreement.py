@@ -60,7 +60,8 @@ class Agreement:
             check_leased_keys(replica.lessor, replica.store)
         self.witness.observe(replica.raft)
         self.acknowledgements.check(replica.raft)
-        _check_durable(replica.raft)
+        assert member.log_store is not None
+        _check_durable(replica.raft, member.log_store.durable.last_index)
         self._apply_committed(replica.raft, now)
         if replica.raft.role is Role.LEADER:
             self._check_pending_changes(replica.raft)
@@ -122,8 +123,11 @@ class Agreement:
         require(len(changes) <= 1, "two changes of membership are pending", raft.id, changes)
 
 
-def _check_durable(raft: Raft) -> None:
-    """A member applies only what its own log has on disk, so that its database is not ahead of its log."""
+def _check_durable(raft: Raft, last_index: int) -> None:
+    """What a member counts as durable is on its disk, whose log ends at `last_index`; and it applies only that, so that its
+    database is not ahead of its log.
+    """
+    require(raft.stable_index <= last_index, "counts entries as durable that are not", raft.id, raft.stable_index, last_index)
     durable = max(raft.stable_index, raft.log.snapshot_index)
     require(raft.applied_index <= durable, "applies entries that its disk may lose", raft.id, raft.applied_index, durable)
 

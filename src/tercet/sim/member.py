@@ -66,7 +66,7 @@ class SimulatedMember:
         self.database = SimulatedDatabaseFile(
             lambda: self.make_backend(self.disk), random, partial(environment.trace, member_id)
         )
-        self._log_store: SimulatedLogStore | None = None
+        self.log_store: SimulatedLogStore | None = None
         self._transport: SimulatedTransport | None = None
         self.slowness = Slowness()
         self._waiters: list[Done] = []  # clients of this incarnation
@@ -118,7 +118,7 @@ class SimulatedMember:
             self._found_corruption,
             check_applied=partial(_check_applied, self, state_machine),
         )
-        log_store = self._log_store = self.make_log_store(
+        log_store = self.log_store = self.make_log_store(
             wal, Durable(raft.term, raft.voted_for, raft.log.last_index, raft.log.last_term)
         )
         quorum_watch, slowness = QuorumWatch(raft), Slowness()
@@ -184,16 +184,16 @@ class SimulatedMember:
             self._end_process()
 
     def _end_process(self) -> None:
-        assert self._log_store is not None
+        assert self.log_store is not None
         assert self.replica is not None
-        self._log_store.crash()
+        self.log_store.crash()
         self.database.backend.crash()
         self.conf_state = self.replica.raft.conf_state
         self.had_pending_change = has_pending_change(self.replica.raft)
         if not self._environment.may_lose_database(self.id):
             self.database.backend.rot.key = None  # an operator restores it
         self._environment.network.disconnect(self.id)
-        self.replica = self._log_store = self._transport = None
+        self.replica = self.log_store = self._transport = None
         self.process.kill()
         waiters, self._waiters = self._waiters, []
         for done in waiters:
@@ -203,8 +203,8 @@ class SimulatedMember:
 
     def crash_in_write(self) -> None:
         """Crash during the log's next write to the disk."""
-        if self._log_store is not None:
-            self._log_store.when_writing = self._crash_within
+        if self.log_store is not None:
+            self.log_store.when_writing = self._crash_within
 
     def leave(self) -> None:
         """Stop for good: the member was removed from the cluster."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Final, NamedTuple
 
-from tercet.errors import CorruptRecord, DamagedDatabase
+from tercet.errors import CorruptRecord, DamagedDatabase, require
 from tercet.raft import Raft
 from tercet.raft.codec import conf_change_in
 from tercet.raft.types import ConfChange, EntryType, HardState
@@ -54,6 +54,10 @@ def recover(member_id: int, disk: Disk, database: SimulatedDatabaseFile, random:
             raise
         environment.trace(member_id, f"starts without a database: {damage}")
         backend, state_machine = load_database(load, database, recovered, has_others=has_others, members=members)
+    if recovered.snapshot is not None and not backend.applied_index:
+        require(
+            bool(state_machine.membership.members), "starts without a database, and knows no member to get one of", member_id
+        )
     config = environment.settings.raft(member_id, Random(random.getrandbits(64)))
     return Started(wal, restore(config, wal, recovered, backend), state_machine)
 

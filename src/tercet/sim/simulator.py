@@ -157,13 +157,15 @@ class Simulator:
         self.clients.stop()
 
     def converged(self) -> bool:
-        """One leader that all follow, all applied everywhere, no compaction going on, no client waiting, no damage left."""
+        """One leader that all follow, all applied everywhere, no compaction going on, no client waiting, no damage left, and no
+        joint configuration that ends by itself.
+        """
         members = self.current_members()
         if any(member.database.backend.rot.key is not None or not member.serves_clients for member in members):
             return False
         replicas = [member.replica for member in members]
         leader = next((replica.raft for replica in replicas if replica and replica.is_leader), None)
-        if leader is None or not self.clients.is_idle:
+        if leader is None or leader.conf_state.auto_leave or not self.clients.is_idle:
             return False
         return all(
             replica is not None
