@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tercet import errors
-from tercet.errors import Code, CorruptRecord, RequestError, StatusError, strip_traceback
+from tercet.errors import Code, CorruptRecord, RequestError, StatusError, require, strip_traceback
 from tercet.log_fields import fields
 from tercet.mvcc import Apply, Budget
 from tercet.mvcc.work import BYTES_SHIFT
@@ -218,6 +218,7 @@ class Applier:
 
     def close_writes(self) -> None:
         """Let the backend commit what has been put so far, with the index that the data has reached. Between entries only."""
+        require(not self.is_within_entry, "a part of an entry would be committed", self.index)
         if not self.is_database_lost:
             self._state_machine.backend.applied(*max((self.index, self.term), self._database_point))
 
