@@ -29,6 +29,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "an expired lease and its keys stay for ever",
     ),
     Mutant(
+        "lease_granted_without_a_deadline",
+        "replica/lease_keeper.py",
+        "            self._expiry.renew(lease, now)\n            self._checkpoints.schedule(lease, now)\n",
+        "            self._checkpoints.schedule(lease, now)\n",
+        "a lease that is granted while this member leads never expires",
+    ),
+    Mutant(
         "renewals_trusted_after_a_transfer",
         "replica/lease_keeper.py",
         "if elapsed > self._stall_seconds or self._raft.leader_transferee:",

@@ -175,6 +175,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         unit_test="tests/raft/test_paper.py::test_5_3_an_append_is_accepted_only_after_a_matching_entry",
     ),
     Mutant(
+        "acknowledges_an_old_append_as_a_whole",
+        "raft/follower.py",
+        "        _acknowledge(raft, raft.commit_index)\n    elif log.term",
+        "        _acknowledge(raft, message.index + len(entries))\n    elif log.term",
+        "entries are acknowledged that a follower has not stored, since the append began before its commit index",
+    ),
+    Mutant(
         "truncated_writes_stay_durable",
         "raft/pending_writes.py",
         "write.last_index = min(write.last_index, last_index)",
@@ -187,6 +194,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "self.stable_index = min(self.stable_index, last_index)",
         "pass",
         "entries that replace durable ones count as durable before they are written",
+    ),
+    Mutant(
+        "stable_index_survives_a_snapshot",
+        "raft/state.py",
+        "        self.pending_writes.truncated(0)\n",
+        "",
+        "entries after a snapshot that replaced the log count as durable before they are written",
     ),
     Mutant(
         "truncated_entries_are_not_rewritten",
@@ -361,6 +375,20 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "return raft.leader_transferee == NO_MEMBER",
         "a leader that was removed appends new entries",
         equivalent="they are committed by the quorum of the others or by none; the leader stops a second later",
+    ),
+    Mutant(
+        "joint_configuration_is_not_left",
+        "raft/leader.py",
+        "    if raft.conf_state.auto_leave and",
+        "    if False and",
+        "both halves of a joint configuration are needed for ever",
+    ),
+    Mutant(
+        "stale_leader_not_answered",
+        "raft/raft.py",
+        "        elif message.type in (MessageType.APP, MessageType.HEARTBEAT) and (",
+        "        elif False and (",
+        "a member whose term ran ahead ignores the leader, which does not hear of it, and never rejoins",
     ),
     Mutant(
         "new_member_counts_as_inactive",

@@ -122,6 +122,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "a crash between two slices of an entry leaves a part of it, and the restart applies all of it again",
     ),
     Mutant(
+        "compaction_closes_a_part_of_an_entry",
+        "replica/store_compaction.py",
+        "        if self._applier.is_within_entry:\n",
+        "        if False:\n",
+        "a step of a compaction between two slices of an entry lets the backend commit the first of them",
+    ),
+    Mutant(
         "removals_wait_for_the_next_entry",
         "replica/store_compaction.py",
         "        self._applier.close_writes()",
@@ -199,6 +206,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        self._database_point = (0, 0)\n"
         "        self.close_writes()\n",
         "entries that the database of a repair holds are applied a second time",
+    ),
+    Mutant(
+        "repaired_member_applies_nothing",
+        "replica/repair.py",
+        "            self._alarms.withdraw_corrupt()\n            self._release()\n",
+        "            self._alarms.withdraw_corrupt()\n",
+        "a member with a new database goes on to wait for one",
     ),
     # --- a lost database
     Mutant(
