@@ -142,6 +142,8 @@ class Applier:
         if self._is_blocked:
             return False
         self.steps += 1
+        if self._apply is None and self._queue:
+            require(self._queue[0].index == self.index + 1, "an entry is skipped", self._queue[0], self.index)
         budget = self._budget
         budget.left = work
         queue, waiting, data_index = self._queue, self._proposals.waiting, self._database_point[0]
@@ -275,6 +277,7 @@ class Applier:
             return True
         except UnsupportedRequest as unsupported:
             raise refuse_entry(entry.index, self._raft.id, unsupported) from unsupported
+        require(entry.index == self.index + 1, "an entry ends that is not the next", entry, self.index)
         waiter, self._waiter, self._apply = self._waiter, None, None
         self.index, self.term = entry.index, entry.term
         self._answer(request, waiter, outcome, isinstance(apply, MeasuredTxn) and apply.needs_space)

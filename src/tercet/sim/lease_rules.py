@@ -1,6 +1,8 @@
 """What must hold of leases, whatever breaks: checked with every committed entry, and at the end of a run.
 
 - A lease outlives every promise: its TTL from the moment at which a client sent the grant, or a renewal, that was answered.
+- A checkpoint leaves a lease no less than what was promised, and a renewal is answered once its checkpoint is cleared, by a
+  leader that has applied what the leaders before it have revoked: else the next leader would end it too early, or this one.
 - Only the leader of a term revokes expired leases in it: a deposed leader adds nothing to the log of another.
 - A key that is attached to a lease exists, also where a restarted member has read both from its database.
 - Expired leases end, with their keys, once nothing breaks any more.
@@ -19,6 +21,7 @@ from tercet.lease import Lessor
 from tercet.mvcc import Store
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import Entry, EntryType
+from tercet.replica.replica import Replica
 from tercet.sim.clock import MICROSECONDS
 from tercet.sim.history import Operation
 
@@ -44,6 +47,9 @@ class LeaseRules:
         if entry.type != EntryType.NORMAL or not entry.data:
             return
         request = internal_pb2.InternalRaftRequest.FromString(entry.data)
+        for checkpoint in request.lease_checkpoint.checkpoints:
+            promised, remaining = self._alive_until.get(checkpoint.ID, 0), checkpoint.remaining_TTL * MICROSECONDS
+            require(not remaining or now + remaining >= promised, "a checkpoint forgets a renewal", checkpoint, now, promised)
         lease_id = request.lease_revoke.ID
         if not request.HasField("lease_revoke") or lease_id < FIRST_EXPIRING:
             return
@@ -51,6 +57,15 @@ class LeaseRules:
         require(now >= until, "a lease ends before the time that was promised", lease_id, now, until)
         proposer, leader = request.header.ID >> _MEMBER_SHIFT, leaders.get(entry.term)
         require(leader in (None, proposer), "a member that does not lead revokes an expired lease", lease_id, proposer, leader)
+
+
+def check_renewal(replica: Replica, lease_id: int) -> None:
+    """Call it as a renewal is answered. Raises InvariantViolation."""
+    lease, raft = replica.lessor.get(lease_id), replica.raft
+    remaining = 0 if lease is None else lease.remaining_seconds
+    require(not remaining, "a renewed lease keeps its checkpoint", lease_id, remaining)
+    applied = raft.log.term(raft.applied_index)
+    require(applied == raft.term, "a leader renews a lease before it has applied an entry of its term", lease_id, applied)
 
 
 def check_leased_keys(lessor: Lessor, store: Store) -> None:

@@ -16,6 +16,7 @@ from tercet.replica.quota import request_cost
 from tercet.replica.replica import Replica
 from tercet.replica.txn_permissions import TxnPermissions
 from tercet.sim.history import Kind, Operation
+from tercet.sim.lease_rules import check_renewal
 from tercet.sim.slices import Slices
 
 Done = Callable[[StatusError | None], None]
@@ -162,6 +163,7 @@ def _renew(replica: Replica, operation: Operation, request: rpc_pb2.LeaseKeepAli
         if isinstance(outcome, StatusError):
             done(outcome)
         else:
+            check_renewal(replica, request.ID)
             operation.response = rpc_pb2.LeaseKeepAliveResponse(ID=request.ID, TTL=outcome)
             done(None)
 
