@@ -52,7 +52,7 @@ PROGRAM = textwrap.dedent("""
 def test_a_child_leaves_the_servers_of_its_parent_alone() -> None:
     seconds = scaled(60)
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(int(seconds))],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROGRAM, str(int(seconds))],
         capture_output=True,
         text=True,
         timeout=4 * seconds,
