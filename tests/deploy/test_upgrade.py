@@ -149,6 +149,17 @@ def test_a_member_that_may_not_be_restarted_is_not_rolled_back_by_a_restart(
     assert releases.hosts["node2"].starts == 0
 
 
+@pytest.mark.parametrize(("version", "warns"), [("3.5.9", True), ("3.5.25", True), ("3.5.26", False)])
+def test_members_that_3_6_would_take_for_learners_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, warns: bool
+) -> None:
+    releases = Releases(tmp_path, monkeypatch)
+    for name, facts in releases.facts.items():
+        releases.facts[name] = replace(facts, versions={"etcd": f"etcd Version: {version}"})
+    notes = releases.plan().notes
+    assert [note.partition(":")[0] for note in notes] == [f"upgrade etcd {version} to 3.5.26 or a newer 3.5 first"] * warns
+
+
 def test_a_skipped_minor_version_and_a_stopped_member_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     releases = Releases(tmp_path, monkeypatch)
     facts = releases.facts["node3"]

@@ -10,6 +10,7 @@ import re
 
 from tercet.deploy.ssh.host_error import HostError
 
+_REPAIRS_MEMBERS = (3, 5, 26)
 _VERSION = re.compile(r"(?:etcd Version: )?v?(\d+)\.(\d+)\.(\d+)")
 
 
@@ -33,6 +34,22 @@ def check_version_change(host: str, *, current: str, target: str) -> None:
             f"cannot upgrade the engine from etcd {shown_old} to {shown_new}: members are upgraded one minor version at a time",
             remedy=f"apply a release of {old[0]}.{old[1] + 1} first",
         )
+
+
+def warning_before(current: str, target: str) -> str:
+    """What etcd's maintainers require before this change; "" if nothing.
+
+    Up to 3.5.19 the promotion of a learner is not stored where 3.6 reads it, up to 3.5.25 members that were removed may be.
+    Source: etcd issues 19557 and 20793, etcd.io/blog/2025/zombie_members_upgrade.
+    """
+    old, new = _parse(current), _parse(target)
+    if old is None or new is None or old[:2] != (3, 5) or old >= _REPAIRS_MEMBERS or new[:2] == (3, 5):
+        return ""
+    shown = ".".join(map(str, old))
+    return (
+        f"upgrade etcd {shown} to 3.5.26 or a newer 3.5 first: in {new[0]}.{new[1]}, members that were added as learners may "
+        "be learners again, and members that were removed may come back"
+    )
 
 
 def is_older_minor(one: str, other: str) -> bool:

@@ -25,7 +25,7 @@ from tercet.deploy.members.service import start
 from tercet.deploy.plan.ca_rotation import require_one_ca
 from tercet.deploy.plan.certificates import inspect
 from tercet.deploy.plan.continuity import check_continuity
-from tercet.deploy.plan.engine_version import check_version_change
+from tercet.deploy.plan.engine_version import check_version_change, warning_before
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
 from tercet.deploy.plan.planning import HostChange, certificate_steps, has_data, host_steps, pinned_release
 from tercet.deploy.run.adoption import adopted_plan
@@ -154,7 +154,11 @@ async def make_draft(
     notes = pauses(cluster) if any(phase.one_at_a_time for phase in phases) else ()
     purposes = {name: change.purposes for name, change in changes.items()}
     return Draft(
-        Plan(tuple(phases), (*cluster.warnings, *_drop_ins(cluster, surveys), *_pins(cluster, surveys), *notes)), purposes
+        Plan(
+            tuple(phases),
+            (*cluster.warnings, *_drop_ins(cluster, surveys), *_pins(cluster, surveys), *version_notes(surveys), *notes),
+        ),
+        purposes,
     )
 
 
@@ -173,6 +177,17 @@ def _pins(cluster: Cluster, surveys: Mapping[str, HostSurvey]) -> tuple[str, ...
         if pin not in ("", release):
             notes.append(f"{name}: stays at {pin}, to which it was rolled back; `tercet deploy upgrade` activates {release}")
     return tuple(notes)
+
+
+def version_notes(surveys: Mapping[str, HostSurvey]) -> tuple[str, ...]:
+    """Warnings about the change of the version."""
+    found = [
+        warning_before(current, seen.artifact.version)
+        for seen in surveys.values()
+        if seen.artifact.engine == "etcd"
+        for current in seen.facts.versions.values()
+    ]
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def check_version(seen: HostSurvey, cluster: Cluster) -> None:

@@ -29,7 +29,7 @@ from tercet.deploy.plan.certificates import inspect
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
 from tercet.deploy.plan.planning import Part, changes_pending_restart, host_steps, mark_command, pinned_release
 from tercet.deploy.release.release import pin_path, rollback_command
-from tercet.deploy.run.apply import check_version, require_no_errors
+from tercet.deploy.run.apply import check_version, require_no_errors, version_notes
 from tercet.deploy.run.backup import backup_of
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import DeployError
@@ -75,7 +75,7 @@ class Upgrade:
         backup = () if self.directory is None or not upgrades else (await self._backup(self.directory)).steps
         # At the same time: neither changes a member, and both must be done before the first one is.
         prepare = Phase("prepare", (*backup, *copies, *unpinned))
-        return self._plan([prepare, *(self._rolling(upgrades, names) if upgrades else ())])
+        return self._plan([prepare, *(self._rolling(upgrades, names) if upgrades else ())], version_notes(surveys))
 
     async def rollback(self) -> Plan:
         """To the previous release of each host; those that are pinned to it already have gone back.
@@ -142,9 +142,9 @@ class Upgrade:
     def _rolling(self, steps: list[Step], names: list[str]) -> list[Phase]:
         return [Phase("restart", tuple(steps), one_at_a_time=True), health_phase(self.cluster, self.members, names)]
 
-    def _plan(self, phases: list[Phase]) -> Plan:
+    def _plan(self, phases: list[Phase], notes: tuple[str, ...] = ()) -> Plan:
         kept = tuple(phase for phase in phases if phase.steps)
-        return Plan(kept, pauses(self.cluster) if kept else ())
+        return Plan(kept, (*notes, *pauses(self.cluster)) if kept else ())
 
     def _unpinning(self, name: str, pin: str) -> Step:
         async def work(_progress: Progress) -> str:
