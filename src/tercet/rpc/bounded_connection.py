@@ -6,8 +6,8 @@ they are refused; a transport that is stuck is not read from at all. A reply tha
 
 What it takes of a turn of the loop is bounded too (intake.py): the rest of what was received waits (`_unparsed`).
 
-A stream that was answered before its request was complete is reset once the answer has been sent, or the client could go on
-sending for as long as it likes.
+A stream that was answered before its request was complete is reset once the answer has been sent (half_open.py), or the client
+could go on sending for as long as it likes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Final, cast
 from tercet.errors import Code
 from tercet.intake import BYTES_SHIFT, Intake
 from tercet.rpc import headers as hdr
-from tercet.rpc import http2
 from tercet.rpc.call import Peer, UnaryCall
 from tercet.rpc.client_traffic import TrafficCount
 from tercet.rpc.connection import PARSE_BYTES, Connection
 from tercet.rpc.deadlines import Deadlines
+from tercet.rpc.half_open import HalfOpenStreams
 from tercet.rpc.http2 import HTTP2Error, Session
 
 _REPLY_QUEUE_BYTES: Final = 8 << 20
@@ -35,6 +35,14 @@ _DEFERRED_OVERHEAD_BYTES: Final = 1 << 10
 _DEFERRED_PER_TURN: Final = 64
 _WOKEN_PER_FLUSH: Final = 32  # replies, each of which may add 64 KiB
 _INCOMPLETE_BYTES_MAX: Final = 64 << 20
+_END_WORK: Final = 4  # of a turn: to free a connection takes 25 us
+# The engine adjusts the window of each open stream for each SETTINGS frame, 15 bytes: 1 ms for 100,000 streams. What it parses
+# at a time gets smaller with their number, and each such frame counts.
+_STREAM_BYTES: Final = 6 << 20
+# A byte of HPACK can stand for a header of 4 KiB, which takes 10 us: what is parsed at a time can become 8 MiB of headers.
+_PIECE_BYTES: Final = 2 << 10
+_PIECE_BYTES_MIN: Final = 64
+_STREAMS_SHIFT: Final = 8  # one unit of a turn's work for each 256 streams, 5 to 10 us
 
 
 class QueuedReplies:
@@ -82,7 +90,7 @@ class BoundedConnection(Connection):
         self._queued = 0  # bytes of replies, as counted for the server
         self._reading_paused = False  # the client reads nothing
         self._unparsed = b""  # arrived in a turn whose work was used up; nothing more is read before it is parsed
-        self._half_open: set[int] = set()
+        self._half_open = HalfOpenStreams()
         self._waiting_replies: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -115,8 +123,8 @@ class BoundedConnection(Connection):
     def take_piece(self) -> bool:
         rest = self._unparsed
         if not self.closing:
-            self._take_some(rest[:PARSE_BYTES])
-            rest = rest[PARSE_BYTES:]
+            piece = rest[:PARSE_BYTES]
+            rest = rest[len(piece) - len(self._take_some(piece)) :]
         if rest and not self.closing:
             self._unparsed = rest
             return True
@@ -131,16 +139,38 @@ class BoundedConnection(Connection):
         self.dirty = True  # answers given below leave with the flush below
         start = 0
         while True:
-            piece = data if len(data) <= PARSE_BYTES else data[start : start + PARSE_BYTES]
+            size = self._piece_bytes()
+            piece = data if len(data) <= size else data[start : start + size]
             events = self.take(piece)
             if events < 0:
                 return b""
             start += len(piece)
-            intake.spend(events + (len(piece) >> BYTES_SHIFT))
+            intake.spend(max(1, events) + (len(piece) >> BYTES_SHIFT))
             if start >= len(data) or intake.left <= 0:
                 break
         self.flush()
         return data[start:]
+
+    def _piece_bytes(self) -> int:
+        """How much may be parsed at a time."""
+        streams = self.open_calls() + len(self._half_open)
+        return _PIECE_BYTES if streams * _PIECE_BYTES <= _STREAM_BYTES else max(_PIECE_BYTES_MIN, _STREAM_BYTES // streams)
+
+    def spend_settings(self) -> None:
+        """Account for what the engine does with the client's settings."""
+        self.intake.spend((self.open_calls() + len(self._half_open)) >> _STREAMS_SHIFT)
+
+    def eof_received(self) -> bool:
+        """End the connection, in a turn that allows it: thousands of clients may leave at once. True: not yet."""
+        if self.intake.admits():
+            self.intake.spend(_END_WORK)
+            return super().eof_received()
+        self.intake.run(self._end, _END_WORK)
+        return True
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
 
     def hold(self, size: int) -> bool:
         """Account for bytes of requests that have not arrived in full. False: they are above the limit."""
@@ -234,7 +264,7 @@ class BoundedConnection(Connection):
         if self._waiting_replies and queued <= _REPLY_QUEUE_BYTES // 2:
             self._wake_replies()
         if self._half_open:
-            self._reset_half_open()
+            self._half_open.flushed(self)
 
     def resume_writing(self) -> None:
         if self._reading_paused and not self.transport.is_closing():
@@ -261,21 +291,6 @@ class BoundedConnection(Connection):
     def reset_when_sent(self, stream_id: int) -> None:
         """The answer is complete, the request is not: once the answer has been sent, ask the client to stop (RFC 9113 §8.1)."""
         self._half_open.add(stream_id)
-
-    def _reset_half_open(self) -> None:
-        try:
-            if self.write_paused or self.session.remote_window_size <= 0:
-                return
-        except HTTP2Error:
-            return  # the session has ended; its ConnectionClosed event is to come
-        for stream_id in tuple(self._half_open):
-            try:
-                sent = not self.session.queued_body_size(stream_id) and self.session.stream_remote_window_size(stream_id) > 0
-            except HTTP2Error:
-                sent = True
-            if sent:
-                self._half_open.discard(stream_id)
-                self.reset(stream_id, http2.NO_ERROR)
 
 
 def _address(peername: object) -> str:

@@ -107,7 +107,11 @@ class Call:
         """The client has cancelled the call or disconnected: no answer can reach it."""
         if not self.finished:
             self.finish(Code.CANCELLED)
-            self.cancel_handler()
+            self.stop_handler()
+
+    def stop_handler(self) -> None:
+        """Stop the work for a call that nobody waits for any more, perhaps in a later turn of the loop."""
+        self.cancel_handler()
 
     def cancel_handler(self) -> None:
         """Stop the work for a call that has ended early."""

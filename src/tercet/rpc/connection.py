@@ -33,8 +33,7 @@ _WRITE_BUFFER_BYTES = 512 << 10
 _READ_BYTES = 256 << 10
 _thread = threading.local()
 
-# The session parses this much at a time. A byte of HPACK can stand for a header of 4 KiB, so 16 KiB can become 64 MiB of
-# headers, which the calls take or refuse before the next piece is parsed.
+# The session parses this much at a time, and what it finds is handled before the next piece is parsed.
 PARSE_BYTES = 16 << 10
 
 # A stream may have this much queued before its sender has to wait, unless it sets another limit; it continues when half of that

@@ -175,5 +175,10 @@ class Http2Stream(ServerStream):
         self._inbox.drop()
         self._outlet.close()
 
+    def stop_handler(self) -> None:
+        """In a turn that allows it, as for unary calls."""
+        if self._task is not None or self.on_cancel is not None:
+            self.connection.intake.run(self.cancel_handler)
+
     def send_status(self, code: int, text: str) -> None:
         self.connection.send_status(self.stream_id, code, text, headers_sent=self._headers_sent)

@@ -190,5 +190,10 @@ class Http2UnaryCall(UnaryCall):
         if not self.request_ended:
             self.connection.reset_when_sent(self.stream_id)
 
+    def stop_handler(self) -> None:
+        """In a turn that allows it: a client may cancel thousands of calls at once, and each may have a task that resumes."""
+        if self.on_cancel is not None:
+            self.connection.intake.run(self.cancel_handler)
+
     def send_status(self, code: int, text: str) -> None:
         self.connection.send_status(self.stream_id, code, text, headers_sent=False)

@@ -93,7 +93,7 @@ class HttpExchange:
         self.finished = True
         self._outlet.close()
         if self._task is not None:
-            self._task.cancel()
+            self.connection.intake.run(self._task.cancel)
 
     def _drop_body(self) -> None:
         self.connection.hold(-self._held_bytes)

@@ -29,6 +29,7 @@ from tercet.rpc.http2 import (
     PingAcknowledged,
     PingReceived,
     RequestReceived,
+    SettingsReceived,
     StreamClosed,
     TrailersReceived,
 )
@@ -48,6 +49,9 @@ _DRAIN_PING: Final = b"goaway\0\0"
 # Header blocks above the first size, as long as their calls are open, may take up the second on one connection.
 _LARGE_HEADER_BYTES: Final = 8 << 10
 _LARGE_HEADERS_BYTES_MAX: Final = 16 << 20
+_HEADER_SHIFT: Final = 11  # one unit of a turn's work for each 2 KiB of headers: a piece of HPACK may hold megabytes of them
+_REFUSED_WORK: Final = 100  # of a request that the engine has refused, perhaps after a megabyte of headers
+_TEXT_SHIFT: Final = 7  # and for each 128 characters of an error
 
 _unpack_prefix = Struct(">BI").unpack_from
 
@@ -63,6 +67,7 @@ class ServerConnection(BoundedConnection):
         "_linger",
         "_ping_policy",
         "_pinger",
+        "_refused",
         "_sent_last_goaway",
         "calls",
         "server",
@@ -79,6 +84,7 @@ class ServerConnection(BoundedConnection):
         self._head: tuple[Method, float | None, list[int]] | None = None  # what the cache holds for it
         self._large_headers: dict[int, int] = {}  # bytes by stream
         self._large_headers_bytes = 0
+        self._refused: set[int] = set()  # whose answers have not been sent
         self._draining = False
         self._linger: asyncio.TimerHandle | None = None
         self._sent_last_goaway = False
@@ -169,7 +175,9 @@ class ServerConnection(BoundedConnection):
                     self._open(event.stream_id, event.headers, event.end_stream)
             elif isinstance(event, StreamClosed):
                 call = calls.pop(event.stream_id, None)
-                if call is not None and not call.finished:
+                if call is None:
+                    self._refused_closed(event.stream_id)
+                elif not call.finished:
                     call.abandon()
                 if self._half_open:
                     self._half_open.discard(event.stream_id)
@@ -202,6 +210,7 @@ class ServerConnection(BoundedConnection):
                 version = value
             elif name[-4:] == b"-bin":
                 binary.append((name, value))
+        self.intake.spend(size >> _HEADER_SHIFT)
         if size > _LARGE_HEADER_BYTES and not self._hold_headers(stream_id, size):
             text = "too much metadata in the open calls of one connection"
             self._refuse(stream_id, b"200", Code.RESOURCE_EXHAUSTED, text, ended)
@@ -280,14 +289,24 @@ class ServerConnection(BoundedConnection):
 
     def _refuse(self, stream_id: int, status: bytes, code: Code, text: str, ended: bool) -> None:
         """Answer a request that starts no call with headers alone."""
+        self.intake.spend(len(text) >> _TEXT_SHIFT)
         head = ((b":status", status), (b"content-type", b"application/grpc"), *hdr.status_trailers(code, text))
         try:
             self.session.send_response(stream_id, head, end_stream=True)
         except HTTP2Error:
             return  # the client has reset the stream already
-        if not ended:
+        if ended:
+            self._refused.add(stream_id)
+        else:
             self.reset_when_sent(stream_id)
         self.mark_dirty()
+
+    def _refused_closed(self, stream_id: int) -> None:
+        """The end of a stream without a call. Those that were not refused here, the engine has refused."""
+        if stream_id in self._refused:
+            self._refused.discard(stream_id)
+        elif stream_id not in self._half_open:
+            self.intake.spend(_REFUSED_WORK)
 
     def flushed(self) -> None:
         super().flushed()
@@ -300,6 +319,7 @@ class ServerConnection(BoundedConnection):
     def _handle_rare(self, event: Event) -> None:
         if isinstance(event, TrailersReceived):
             # gRPC requests have none, and grpc-go closes the connection; here they end the request, as HTTP/2 has it.
+            self.intake.spend(sum([len(name) + len(value) for name, value in event.headers]) >> _HEADER_SHIFT)
             call = self.calls.get(event.stream_id)
             if call is not None:
                 call.feed(b"", True)
@@ -311,6 +331,8 @@ class ServerConnection(BoundedConnection):
         elif isinstance(event, PingAcknowledged):
             if event.opaque_data == _DRAIN_PING and self._draining:
                 self._send_last_goaway()
+        elif isinstance(event, SettingsReceived):
+            self.spend_settings()
         elif isinstance(event, ConnectionClosed):
             self.close()
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from tercet.errors import Code, StatusError
+from tercet.intake import TASK_WORK, intake_of_running_loop
 from tercet.proto import lock_pb2, rpc_pb2
 from tercet.rpc import Handler, Method, UnaryCall, unary_async, unmarshal
 from tercet.services.own_client import OwnClient
@@ -23,15 +24,24 @@ SESSION_EXPIRED = StatusError(Code.UNKNOWN, "mutex: session is expired")
 
 
 class Cleanups:
-    """Deletions for calls that have been cancelled, which nobody waits for."""
+    """Deletions for calls that have been cancelled, which nobody waits for. Thousands of calls may be cancelled at once."""
 
     def __init__(self) -> None:
+        self._intake = intake_of_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.get_running_loop().create_task(_quietly(work))
+        task = asyncio.get_running_loop().create_task(self._in_its_turn(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _in_its_turn(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await self._intake.admitted(TASK_WORK)
+        except asyncio.CancelledError:
+            work.close()
+            raise
+        await _quietly(work)
 
     def close(self) -> None:
         for task in self._tasks:

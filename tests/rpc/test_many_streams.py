@@ -1,0 +1,169 @@
+"""Thousands of streams or connections: what they do or get together takes several turns of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tercet.rpc import Server, ServerStream, UnaryCall, bidi_stream, unary
+from tests.rpc import raw
+from tests.rpc.harness import run
+from tests.rpc.raw import frame
+from tests.support.turns import Turns
+from tests.support.wire import Wire
+
+EMPTY = b"\0\0\0\0\0"
+STREAMS = range(1, 2 * 2000, 2)
+PER_TURN_MAX = 100
+INITIAL_WINDOW = b"\0\4"
+
+
+def heads(path: bytes) -> bytes:
+    block = raw.request_block(path)
+    return b"".join(frame(raw.HEADERS, 4, stream, block) for stream in STREAMS)
+
+
+async def connected(server: Server, settings: bytes = b"") -> tuple[Any, Wire]:
+    protocol, wire = server.protocol(), Wire()
+    protocol.connection_made(wire)
+    await send(protocol, wire, raw.PREFACE + frame(raw.SETTINGS, 0, 0, settings) + frame(raw.SETTINGS, 1, 0))
+    return protocol, wire
+
+
+async def send(protocol: Any, wire: Wire, data: bytes) -> None:
+    protocol.data_received(data)
+    while not wire.is_reading_now:
+        await asyncio.sleep(0)
+
+
+def resets(wire: Wire) -> int:
+    """How many streams have been reset; forgets what has been written."""
+    written, wire.written[:] = b"".join(wire.written), []
+    found = at = 0
+    while at < len(written):
+        found += written[at + 3] == raw.RST_STREAM
+        at += 9 + int.from_bytes(written[at : at + 3], "big")
+    return found
+
+
+def test_calls_that_are_cancelled_together_stop_over_several_turns() -> None:
+    async def main() -> None:
+        turns = Turns()
+
+        def wait(call: UnaryCall, message: bytes) -> None:
+            call.on_cancel = turns.note
+
+        async def stay(stream: ServerStream) -> None:
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                turns.note()
+
+        server = Server({"/test.Test/Wait": unary(wait), "/test.Test/Stay": bidi_stream(stay)})
+        for path in (b"/test.Test/Wait", b"/test.Test/Stay"):
+            protocol, wire = await connected(server)
+            await send(protocol, wire, heads(path) + b"".join(frame(raw.DATA, 1, stream, EMPTY) for stream in STREAMS))
+            for _ in STREAMS:  # until all have started
+                await asyncio.sleep(0)
+            turns.events[:] = [0]
+            protocol.data_received(b"".join(frame(raw.RST_STREAM, 0, stream, b"\0\0\0\x08") for stream in STREAMS))
+            while sum(turns.events) < len(STREAMS):
+                await asyncio.sleep(0)
+            assert max(turns.events) <= PER_TURN_MAX
+        server.close()
+
+    run(main())
+
+
+def test_streams_that_were_answered_early_are_reset_over_several_turns() -> None:
+    """Each flush looked at all of them: 50 ms for 100,000, as long as the client gave no window."""
+
+    async def main() -> None:
+        server = Server({})
+        protocol, wire = await connected(server, INITIAL_WINDOW + bytes(4))
+        await send(protocol, wire, heads(b"/test.Test/None"))
+        for _ in STREAMS:
+            await asyncio.sleep(0)
+        assert not resets(wire), "the client takes nothing"
+        protocol.data_received(frame(raw.SETTINGS, 0, 0, INITIAL_WINDOW + b"\0\0\xff\xff"))
+        total = 0
+        while total < len(STREAMS):
+            count = resets(wire)
+            assert count <= PER_TURN_MAX
+            total += count
+            await asyncio.sleep(0)
+        server.close()
+
+    run(main())
+
+
+def test_many_settings_take_many_turns() -> None:
+    """The engine changes the window of each stream each time."""
+
+    async def main() -> None:
+        server = Server({"/test.Test/Wait": unary(lambda call, message: None)})
+        protocol, wire = await connected(server)
+        await send(protocol, wire, heads(b"/test.Test/Wait"))
+        await asyncio.sleep(0)
+        sizes = b"".join(
+            frame(raw.SETTINGS, 0, 0, INITIAL_WINDOW + (60_000 + number % 2).to_bytes(4, "big")) for number in range(900)
+        )
+        protocol.data_received(sizes)
+        turns = 0
+        while not wire.is_reading_now:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 2
+        acknowledged = b"".join(wire.written).count(frame(raw.SETTINGS, 1, 0))
+        assert acknowledged >= 900
+        server.close()
+
+    run(main())
+
+
+def test_requests_with_large_headers_take_turns_of_their_own() -> None:
+    """A byte of HPACK repeats a field of 4 KiB: 256 of them are a megabyte, which took 10 ms, dozens of times in one turn."""
+
+    async def main() -> None:
+        turns = Turns()
+        server = Server({"/test.Test/Note": unary(lambda call, message: turns.note())})
+        protocol, wire = await connected(server)
+        long = b"\x40\1a\x7f" + bytes((0x80 | (3900 - 127) & 0x7F, (3900 - 127) >> 7)) + b"y" * 3900  # into HPACK's table
+        block = raw.request_block(b"/test.Test/Note")
+        request = frame(raw.HEADERS, 4, 1, block + long) + frame(raw.DATA, 1, 1, EMPTY)
+        await send(protocol, wire, request)
+        assert sum(turns.events) == 1
+        again = block + b"\xbe" * 240
+        await asyncio.sleep(0)
+        turns.events[:] = [0]
+        count = 15  # of 0.9 MiB: more would be refused, since their calls stay open
+        protocol.data_received(
+            b"".join(frame(raw.HEADERS, 4, 3 + 2 * n, again) + frame(raw.DATA, 1, 3 + 2 * n, EMPTY) for n in range(count))
+        )
+        while sum(turns.events) < count:
+            await asyncio.sleep(0)
+        assert max(turns.events) <= 8
+        server.close()
+
+    run(main())
+
+
+def test_connections_that_their_clients_close_together_end_over_several_turns() -> None:
+    async def main() -> None:
+        server = Server({})
+        pairs = [await connected(server) for _ in range(1000)]
+        await asyncio.sleep(0)
+        for protocol, wire in pairs:
+            if not protocol.eof_received():  # as an event loop
+                wire.close()
+        before = 0
+        while before < len(pairs):
+            ended = sum(wire.is_aborted for _, wire in pairs)
+            assert ended - before < len(pairs) // 2
+            before = ended
+            await asyncio.sleep(0)
+        for protocol, _ in pairs:
+            protocol.connection_lost(None)
+        server.close()
+
+    run(main())
