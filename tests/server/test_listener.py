@@ -12,11 +12,14 @@ import pytest
 
 from tercet.errors import ConfigError
 from tercet.gotext.urls import parse_urls
+from tercet.intake import TURN_WORK
 from tercet.server.client_listeners import server_options
 from tercet.server.listener import PREFACE, Listener, Services, open_addresses
 from tests.config.configured import config
 from tests.server.listening import SERVICES, Scenario, answers, listening
 from tests.support.ports import free_port
+from tests.support.turns import Turns
+from tests.support.wire import Wire
 
 
 def test_first_bytes_select_the_protocol_without_tls(run: Callable[[Scenario], None]) -> None:
@@ -71,6 +74,33 @@ def test_clients_leave_descriptors_for_files_and_peers(
                 await answers(address.port, PREFACE)
         else:
             assert (await answers(address.port, PREFACE)).startswith(b"grpc:")
+        listener.stop()
+
+    run(scenario)
+
+
+def test_connections_that_begin_together_are_taken_over_several_turns(run: Callable[[Scenario], None]) -> None:
+    async def scenario() -> None:
+        turns = Turns()
+
+        def begin(first: bytes) -> asyncio.Protocol:
+            turns.note()
+            return asyncio.Protocol()
+
+        listener, _ = listening(services=Services(begin, begin, None))
+        wires = [Wire() for _ in range(1000)]
+        for wire in wires:
+            protocol = listener._plain()
+            protocol.connection_made(wire)
+            protocol.data_received(PREFACE)
+        assert not wires[-1].is_reading_now
+        wires[-1].abort()
+        while sum(turns.events) < 999:
+            await asyncio.sleep(0)
+        assert max(turns.events) <= TURN_WORK // 4
+        await asyncio.sleep(0)
+        assert sum(turns.events) == 999, "nothing is made for a lost connection"
+        assert all(wire.is_reading_now for wire in wires[:-1])
         listener.stop()
 
     run(scenario)

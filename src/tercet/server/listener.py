@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, cast
 from tercet.errors import ConfigError
 from tercet.gotext.host_port import join_host_port, unmapped
 from tercet.gotext.urls import Url
+from tercet.intake import intake_of_running_loop
 from tercet.log_fields import fields
 from tercet.server.tls.contexts import ServerTls
 from tercet.server.tls.verification import PeerCheck
@@ -40,6 +41,7 @@ _BACKLOG = 1024
 _FIRST_BYTES_SECONDS = 300.0
 _RESERVED_DESCRIPTORS = 150  # etcd's reservedInternalFDNum
 _HANDSHAKE_RECORD = 0x16
+_CONNECTION_WORK = 8  # of a turn of the loop, to make what serves a connection: 40 us
 
 ProtocolFactory = Callable[[bytes], asyncio.Protocol]
 """Makes the protocol of a connection. Argument: the bytes already read from it."""
@@ -262,9 +264,28 @@ class _Sniffing(asyncio.Protocol):
         elif len(first) < len(PREFACE) and PREFACE.startswith(first):
             return  # may still be either
         else:
-            services = self._services
-            _hand_over(self._transport, services.grpc if first.startswith(PREFACE) else services.plain_http, first)
+            self._take_turn()
         self._stop_timer()
+
+    def _take_turn(self) -> None:
+        """Hand over now, or in a turn that allows it: thousands of clients may come back at once."""
+        intake, transport = intake_of_running_loop(), self._transport
+        if intake.admits() or transport is None:
+            intake.spend(_CONNECTION_WORK)
+            self._finish()
+        else:
+            transport.pause_reading()
+            intake.run(self._resume, _CONNECTION_WORK)
+
+    def _resume(self) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.resume_reading()
+            self._finish()
+
+    def _finish(self) -> None:
+        services, first = self._services, self._first
+        _hand_over(self._transport, services.grpc if first.startswith(PREFACE) else services.plain_http, first)
 
     def _begin_tls(self, protocol: TlsProtocol, first: bytes) -> None:
         transport = self._transport
