@@ -13,6 +13,7 @@ from tercet.raft.types import ConfChange, ConfChangeType, Entry, EntryType, Mess
 from tercet.replica.apply import APPLY_WORK, ENTRY_WORK
 from tercet.replica.membership import Member, change_context
 from tercet.replica.replica import READYS_IN_TURN_MAX, Options
+from tercet.replica.requests import RequestIds, encode_request
 from tercet.replica.snapshots import VIEW_SECONDS_MAX
 from tercet.storage.interfaces import Bucket, ReadView
 from tests.mvcc.watching import Client
@@ -64,6 +65,26 @@ def test_a_backlog_is_applied_in_several_turns() -> None:
             member.replica.flush()
         assert member.replica.applied_index <= before + READYS_IN_TURN_MAX * APPLY_WORK // ENTRY_WORK
     assert turns >= last * ENTRY_WORK // APPLY_WORK // READYS_IN_TURN_MAX
+
+
+def test_entries_that_fail_take_more_turns_since_each_is_logged() -> None:
+    member = started()
+    count = 200
+    unknown = rpc_pb2.LeaseRevokeRequest(ID=77).SerializeToString()
+    entries = [
+        Entry(2, index, encode_request("lease_revoke", unknown, RequestIds(LEADER, index))) for index in range(4, 4 + count)
+    ]
+    member.receive(append(3, 1, entries, commit=3 + count))
+    member.replica.flush()
+    member.disk.finish()
+    member.replica.flush()
+    turns = 1
+    while "schedule_apply" in member.calls:
+        member.calls.remove("schedule_apply")
+        member.replica.apply()
+        turns += 1
+    assert member.replica.applied_index == 3 + count
+    assert turns > count * 60 // APPLY_WORK
 
 
 # --- deferred commit broadcast

@@ -9,7 +9,8 @@ import pytest
 from tercet import errors
 from tercet.errors import Code, StatusError
 from tercet.raft import Raft
-from tercet.replica.proposals import NEVER_PROPOSED, PROPOSED_PER_TURN, Outcome, Proposals
+from tercet.replica.applied_waits import CALLED_PER_TURN, TIMEOUT_SECONDS, AppliedWaits
+from tercet.replica.proposals import EXPIRED_PER_TURN, NEVER_PROPOSED, PROPOSED_PER_TURN, Outcome, Proposals
 from tercet.replica.reads import ANSWERED_PER_TURN, RETRY_SECONDS, Reads
 from tercet.replica.requests import RequestIds
 from tests.support.fakes import uses_fakes
@@ -121,6 +122,20 @@ class TestProposals:
         raft = FakeRaft()
         proposals.submit(raft.as_raft)
         assert not raft.proposed  # its client already has an error
+
+    def test_proposals_that_are_due_together_fail_in_several_turns(self, clock: Clock) -> None:
+        proposals, outcomes = make_proposals(clock), list[Outcome]()
+        for _ in range(2 * EXPIRED_PER_TURN + 1):
+            proposals.add("put", b"", None, outcomes.append)
+        clock.now += 7.1
+        proposals.add("put", b"", None, outcomes.append)
+        expire(proposals)
+        assert len(outcomes) == EXPIRED_PER_TURN
+        assert [proposals.expire_some() for _ in range(3)] == [True, False, False]
+        assert outcomes == [NEVER_PROPOSED] * (2 * EXPIRED_PER_TURN + 1)
+        raft = FakeRaft()
+        proposals.submit(raft.as_raft)
+        assert [len(batch) for batch in raft.proposed] == [1]
 
     @pytest.mark.parametrize(
         ("elected", "lost", "unreachable", "error"),
@@ -323,3 +338,17 @@ def test_a_change_that_is_awaited_outlives_the_timeout_and_delays_no_other(clock
     clock.now += 1
     expire(proposals)
     assert changed == [errors.TIMEOUT]
+
+
+class TestAppliedWaits:
+    def test_waits_that_are_over_together_end_in_several_turns(self, clock: Clock) -> None:
+        waits, ended = AppliedWaits(clock), list[StatusError | None]()
+        for _ in range(2 * CALLED_PER_TURN):
+            waits.add(5, 4, ended.append)
+        waits.add(6, 4, ended.append)
+        waits.applied(5)
+        assert ended == [None] * CALLED_PER_TURN
+        clock.now += TIMEOUT_SECONDS
+        waits.expire()
+        assert [waits.call_back() for _ in range(2)] == [False, False]
+        assert ended == [None] * 2 * CALLED_PER_TURN + [errors.TIMEOUT_WAIT_APPLIED]

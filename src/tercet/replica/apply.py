@@ -48,6 +48,7 @@ BATCH_ENTRIES: Final = 64
 
 ENTRY_WORK: Final = 8  # of a Put, in units of mvcc/work.py
 _BEGIN_WORK: Final = 24  # beyond it, of one that takes steps: 500 deletions of a key took 30 ms
+_FAILED_WORK: Final = 64  # beyond it, of one that fails: each is logged, which takes some 60 us
 _ANSWER_SHIFT: Final = 6  # one unit for each 64 bytes of an answer, such as a list of all users
 APPLY_WORK: Final = 8000  # in one turn: 1,000 puts, 5 to 10 ms
 
@@ -196,6 +197,8 @@ class Applier:
                     continue
                 if isinstance(outcome, bytes):
                     budget.left -= len(outcome) >> _ANSWER_SHIFT
+                else:
+                    budget.left -= _FAILED_WORK
                 exceeds = highest_cost(len(data)) >= room and request_cost(request.field, request.message) >= max(room, 1)
                 self._answer(request, waiter, outcome, exceeds)
             self.index, self.term = entry.index, entry.term
@@ -272,6 +275,7 @@ class Applier:
             outcome = apply.outcome() if self._waiter is not None else b""
         except RequestError as error:
             outcome = strip_traceback(error)
+            budget.left -= _FAILED_WORK
         except CorruptRecord as record:
             self._block(record)
             return True

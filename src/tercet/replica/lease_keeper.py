@@ -85,7 +85,7 @@ class LeaseKeeper:
         self._counts = state_machine.lease_counts
         self._expiry = Expiry()
         self._checkpoints = Checkpoints(checkpoint_seconds)
-        self._waits = AppliedWaits(wait_clock)
+        self.waits = AppliedWaits(wait_clock)
         self._term = 0  # that this member took the leases over in; 0: it has not
         self._ticked_at = clock()
         self._gaps = 0  # of ticks so far, and ticks of transfers of leadership
@@ -123,7 +123,8 @@ class LeaseKeeper:
 
     def applied(self, index: int, term: int) -> None:
         """This member has applied up to the entry of this index and term."""
-        self._waits.applied(index)
+        if self.waits.applied(index):
+            self._schedule_flush()
         raft = self._raft
         if raft.is_leader and term == raft.term and self._term != term:
             self._term = term
@@ -148,7 +149,8 @@ class LeaseKeeper:
         self._ticked_at = now
         if elapsed > self._stall_seconds or self._raft.leader_transferee:
             self._gaps += 1
-        self._waits.expire()
+        if self.waits.expire():
+            self._schedule_flush()
         self.check_leadership()
         if not self._term:
             return
@@ -159,7 +161,7 @@ class LeaseKeeper:
 
     def stop(self, error: StatusError) -> None:
         """Fail everything that waits."""
-        self._waits.fail_all(error)
+        self.waits.fail_all(error)
         ending, self._ending = self._ending, {}
         for waiting in ending.values():
             for then in waiting:
@@ -169,7 +171,7 @@ class LeaseKeeper:
 
     def wait_applied(self, then: AppliedCallback) -> None:
         """Call `then(None)` once everything committed by now is applied, or with TIMEOUT_WAIT_APPLIED after a second."""
-        self._waits.add(self._raft.commit_index, self._raft.applied_index, then)
+        self.waits.add(self._raft.commit_index, self._raft.applied_index, then)
 
     def remaining_seconds(self, lease: Lease) -> float | None:
         """Until the lease expires, 0 if it has. None: this member does not decide over the leases."""

@@ -30,6 +30,7 @@ PENDING_APPLY_MAX: Final = 5000  # etcd's maxGapBetweenApplyAndCommitIndex; beyo
 NEVER_PROPOSED: Final = Unavailable(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
 PROPOSED_PER_TURN: Final = 2000
 PROPOSED_BYTES_PER_TURN: Final = 16 << 20
+EXPIRED_PER_TURN: Final = 500
 _CONF_CHANGE: Final = AppliedRequest("", None)  # applied from the entry, not from a request
 
 
@@ -75,6 +76,9 @@ class Proposals:
         self._timeout_seconds = timeout_seconds
         self._request_bytes_max = request_bytes_max
         self.failed = 0
+        self._expired_until = 0.0  # those that were due then are failed in several turns; 0: all of them are
+        self._causes = (0.0, 0.0, 0.0)
+        self._holds_expired = False  # does the queue?
         self.durations = Durations(REQUEST_BOUNDS)  # from proposal to outcome; of those that succeed, if applies are timed
 
     def add(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None], identity: Identity = NOBODY) -> int:
@@ -141,12 +145,22 @@ class Proposals:
     def expire(self, *, leader_elected_at: float, leader_lost_at: float, leader_unreachable_at: float) -> None:
         """Fail the proposals past their deadline, with the cause where it is known (etcd's parseProposeCtxErr).
 
+        Some of them; the others in the turns that follow, by `expire_some`: without a leader 100,000 may be due together.
         leader_unreachable_at: when messages to the leader were last lost. Without a leader the cause is not told, as in etcd.
         """
-        now = self._clock()
-        overdue = []
+        self._expired_until = self._clock()
+        self._causes = (leader_elected_at, leader_lost_at, leader_unreachable_at)
+        self.expire_some()
+
+    def expire_some(self) -> bool:
+        """Fail as many of those that were due at the last `expire` as one turn may take. Returns whether there are more."""
+        now = self._expired_until
+        if not now:
+            return False
+        leader_elected_at, leader_lost_at, leader_unreachable_at = self._causes
+        overdue: list[tuple[bytes, Waiter]] = []
         for data, waiter in self.waiting.items():
-            if waiter.deadline > now:
+            if waiter.deadline > now or len(overdue) == EXPIRED_PER_TURN:
                 break
             overdue.append((data, waiter))
         for data, waiter in overdue:
@@ -164,8 +178,14 @@ class Proposals:
             else:
                 error = errors.TIMEOUT
             self._fail(data, error)
-        if overdue:
+        self._holds_expired = self._holds_expired or bool(overdue)
+        if len(overdue) == EXPIRED_PER_TURN:
+            return True
+        self._expired_until = 0.0
+        if self._holds_expired:
+            self._holds_expired = False
             self._queue = [data for data in self._queue if data in self.waiting]
+        return False
 
     def fail_all(self, error: StatusError) -> None:
         """Fail every proposal: this member stops."""

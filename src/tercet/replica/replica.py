@@ -290,7 +290,7 @@ class Replica(ReplicaStatus):
                 break
             self._carry_out(node.take_ready())
             self._notice_leader()
-        self._answer_reads()
+        self._call_back()
         self._reads.submit(raft)
         if raft.commit_broadcast.has_unsent_commit and not self._commit_broadcast_is_scheduled:
             self._commit_broadcast_is_scheduled = True
@@ -299,8 +299,11 @@ class Replica(ReplicaStatus):
         if node.has_ready():
             self._schedule_flush()
 
-    def _answer_reads(self) -> None:
-        if self._reads.answer():
+    def _call_back(self) -> None:
+        """Call back some of those who wait for what is over now: reads, proposals past their deadline, waits for an apply."""
+        more = self._reads.answer()
+        more = self._proposals.expire_some() or more
+        if self.leases.waits.call_back() or more:
             self._schedule_flush()
 
     def _schedule_flush(self) -> None:
@@ -376,7 +379,7 @@ class Replica(ReplicaStatus):
             self.leases.applied(index, applier.term)
             self._log_compaction.applied(index, applier.term)
             if not self._is_flushing:
-                self._answer_reads()
+                self._call_back()
         if not self._is_flushing and self._node.has_ready() and not self._flush_is_scheduled:
             self._schedule_flush()
 
