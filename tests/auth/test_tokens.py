@@ -47,16 +47,24 @@ def test_unused_tokens_are_forgotten() -> None:
     clock = Clock()
     tokens = SimpleTokens(clock=clock, ttl_seconds=300)
     for number in range(1000):
-        tokens.assign("ann", "p", number, number)
+        tokens.assign("ann", f"p{number}", number, number)
     clock.now += 301
-    tokens.assign("ann", "p", 1000, 1000)
-    assert len(tokens._sessions) == 2, "both forms"
+    for number in range(1000, 1300):
+        tokens.assign("ann", f"p{number}", number, number)
+        assert len(tokens._sessions) >= 2000 - 10 * (number - 998), "few in each login"
+    assert len(tokens._sessions) == 2 * 300, "both forms"
+    tokens.revoke("ann")
+    for number in range(1300, 1400):
+        tokens.assign("bob", f"p{number}", number, number)
+    assert len(tokens._sessions) == 2 * 100
 
 
 def test_the_tokens_of_a_user_are_revoked() -> None:
     tokens = SimpleTokens(clock=Clock(), ttl_seconds=300)
     ann, bob = tokens.assign("ann", "p", 1, 1).encode(), tokens.assign("bob", "q", 2, 2).encode()
     tokens.revoke("ann")
+    assert tokens.find(ann) is None
+    assert tokens.find(tokens.assign("ann", "r", 3, 3).encode()) is not None, "a later one"
     assert tokens.find(ann) is None
     assert tokens.find(bob) is not None
     tokens.revoke_all()

@@ -26,13 +26,14 @@ _USER_ROLES: Final = 3  # the field of a User
 class AuthRecords:
     """is_enabled: one attribute, so that a request without authentication pays for nothing else. revision: at least 1.
 
-    user_names, role_names: encoded. role_bytes_written: encoded roles, since the start.
+    user_names, role_names: encoded. role_bytes_written, user_bytes_written: encoded roles and users, since the start.
     """
 
     def __init__(self, backend: Backend) -> None:
         """Raises StorageFailure for records that cannot be read."""
         self._backend = backend
         self.role_bytes_written = 0
+        self.user_bytes_written = 0
         self._grants: dict[str, list[Grant]] = {}
         self.user_names = SortedKeys()
         self.role_names = SortedKeys()
@@ -80,7 +81,9 @@ class AuthRecords:
         if name not in self.users:
             self.user_names.add(user.name)
         self.users[name] = user
-        self._backend.put(Bucket.AUTH_USERS, user.name, _encoded_user(user))
+        encoded = _encoded_user(user)
+        self.user_bytes_written += len(encoded)
+        self._backend.put(Bucket.AUTH_USERS, user.name, encoded)
 
     def put_role(self, role: auth_pb2.Role) -> None:
         name = name_of(role.name)

@@ -117,10 +117,12 @@ class AuthStore(AuthRules):
             shown = fields(user_name=username, user_roles=roles, duplicate_role_name=role)
             logger.warning("ignored grant role request to a user", extra=shown)
             return
-        user.roles.insert(bisect_left(roles, role), role)  # to set all of them checks the UTF-8 of all
+        at = bisect_left(roles, role)
+        user.roles.insert(at, role)  # to set all of them checks the UTF-8 of all
+        roles.insert(at, role)
         self.put_user(user)
         self.raise_revision()
-        shown = fields(user_name=username, user_roles=list(user.roles), added_role_name=role)
+        shown = fields(user_name=username, user_roles=roles, added_role_name=role)
         logger.info("granted a role to a user", extra=shown)
 
     def revoke_role(self, username: str, role: str) -> None:
@@ -133,7 +135,8 @@ class AuthStore(AuthRules):
         if not self._remove_role(user, role):
             raise errors.ROLE_NOT_GRANTED
         self.raise_revision()
-        shown = fields(user_name=username, old_user_roles=before, new_user_roles=list(user.roles), revoked_role_name=role)
+        left = [one for one in before if one != role]
+        shown = fields(user_name=username, old_user_roles=before, new_user_roles=left, revoked_role_name=role)
         logger.info("revoked a role from a user", extra=shown)
 
     def roles_of(self, username: str) -> list[str]:
@@ -221,9 +224,10 @@ class AuthStore(AuthRules):
         return found.SerializeToString(deterministic=True)[name_bytes:]  # field perm has the number of field keyPermission
 
     def _remove_role(self, user: auth_pb2.User, role: str) -> bool:
-        if role not in user.roles:
+        roles = list(user.roles)  # each look at one of protobuf's names makes a copy
+        if role not in roles:
             return False
-        user.roles.remove(role)
+        del user.roles[roles.index(role)]
         self.put_user(user)
         return True
 

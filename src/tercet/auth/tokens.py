@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 import string
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from tercet.errors import AUTH_FAILED
 
 _PREFIX_LETTERS: Final = 16
-_SWEEPS_IN_LIFETIME: Final = 8
+_SWEPT_PER_LOGIN: Final = 4
 _UINT64: Final = (1 << 64) - 1
 
 
@@ -87,13 +88,24 @@ class NoTokens:
     def revoke_all(self) -> None: ...
 
 
+class _Revocable:
+    """What the tokens of a user share: revoking them is one assignment, since a user may have 100,000."""
+
+    __slots__ = ("is_revoked",)
+
+    def __init__(self) -> None:
+        self.is_revoked = False
+
+
 class _Session:
-    """A simple token that is in use."""
+    """A simple token that is in use. names: its forms."""
 
-    __slots__ = ("claim", "valid_until")
+    __slots__ = ("claim", "names", "shared", "valid_until")
 
-    def __init__(self, claim: Claim, valid_until: float) -> None:
+    def __init__(self, claim: Claim, names: tuple[bytes, bytes], shared: _Revocable, valid_until: float) -> None:
         self.claim = claim
+        self.names = names
+        self.shared = shared
         self.valid_until = valid_until
 
 
@@ -103,27 +115,41 @@ class SimpleTokens:
     etcd until 3.5.2 names the index of the token's own entry, later ones that of the entry before. Members of all versions must
     know each other's tokens: both forms are valid, and share one lifetime.
     The random part is in the entry, so every member knows the token once it has applied it. On each member its lifetime runs
-    from its last use there; a restart forgets all.
+    from its last use there; a restart forgets all. Each login looks at a few of the others, in turn, and forgets the invalid.
     """
 
     def __init__(self, *, clock: Callable[[], float], ttl_seconds: float) -> None:
         self._clock = clock
         self._ttl_seconds = ttl_seconds
         self._sessions: dict[bytes, _Session] = {}
-        self._swept_at = clock()
+        self._to_sweep: deque[_Session] = deque()
+        self._of_users: dict[str, _Revocable] = {}
 
     def new_prefix(self) -> str:
         return "".join(secrets.choice(string.ascii_letters) for _ in range(_PREFIX_LETTERS))
 
     def assign(self, username: str, prefix: str, index: int, issued_index: int) -> str:
         now = self._clock()
-        if now - self._swept_at > self._ttl_seconds / _SWEEPS_IN_LIFETIME:
-            self._swept_at = now
-            self._sessions = {token: session for token, session in self._sessions.items() if session.valid_until >= now}
-        session = _Session(Claim(username), now + self._ttl_seconds)
-        for named in (index - 1, index):
-            self._sessions[f"{prefix}.{named}".encode()] = session
+        self._sweep(now)
+        shared = self._of_users.get(username)
+        if shared is None:
+            shared = self._of_users[username] = _Revocable()
+        names = (f"{prefix}.{index - 1}".encode(), f"{prefix}.{index}".encode())
+        session = _Session(Claim(username), names, shared, now + self._ttl_seconds)
+        for name in names:
+            self._sessions[name] = session
+        self._to_sweep.append(session)
         return f"{prefix}.{issued_index}"
+
+    def _sweep(self, now: float) -> None:
+        for _ in range(min(_SWEPT_PER_LOGIN, len(self._to_sweep))):
+            session = self._to_sweep.popleft()
+            if session.valid_until >= now and not session.shared.is_revoked:
+                self._to_sweep.append(session)
+                continue
+            for name in session.names:
+                if self._sessions.get(name) is session:
+                    del self._sessions[name]
 
     def sign(self, username: str, revision: int) -> str:
         raise AUTH_FAILED
@@ -134,7 +160,7 @@ class SimpleTokens:
         if session is None:
             return None
         now = self._clock()
-        if session.valid_until < now:
+        if session.valid_until < now or session.shared.is_revoked:
             del self._sessions[token]
             return None
         session.valid_until = now + self._ttl_seconds
@@ -150,12 +176,14 @@ class SimpleTokens:
         return index + 1 if index < _UINT64 else 0  # the token's entry may be the next one
 
     def revoke(self, username: str) -> None:
-        revoked = [token for token, session in self._sessions.items() if session.claim.username == username]
-        for token in revoked:
-            del self._sessions[token]
+        shared = self._of_users.pop(username, None)
+        if shared is not None:
+            shared.is_revoked = True
 
     def revoke_all(self) -> None:
         self._sessions.clear()
+        self._to_sweep.clear()
+        self._of_users.clear()
 
 
 def fingerprint(token: bytes) -> str:

@@ -12,13 +12,14 @@ from tercet.proto.wire import paste_field, varint
 from tercet.replica.requests import AppliedRequest
 
 _ROLE_BYTES_SHIFT: Final = 3  # one unit of work for each 8 bytes of a role: a permission is some 16, and costs 2 us
+_USER_BYTES_SHIFT: Final = 10  # and for each KiB of a user: its roles may have names of a megabyte
 _CHUNK: Final = 64  # names between two looks at the budget
 _LARGE_BYTES: Final = 16 << 10  # of names that are not copied
 _NAMES: Final = 2  # the field of UserList's, UserGet's and RoleList's response
 
 
-class RoleChange(Apply):
-    """A change of one permission, which writes all of its role: thousands of them are not for one turn.
+class RecordChange(Apply):
+    """A change that writes all of a role or of a user: many of them are not for one turn.
 
     Raises what the handler raises.
     """
@@ -33,13 +34,18 @@ class RoleChange(Apply):
         self._response = b""
 
     def step(self, budget: Budget) -> bool:
-        before = self._auth.role_bytes_written
+        before = _written(self._auth)
         self._response = self._handler(self._request)
-        budget.left -= (self._auth.role_bytes_written - before) >> _ROLE_BYTES_SHIFT
+        budget.left -= _written(self._auth) - before
         return False
 
     def outcome(self) -> bytes:
         return self._response
+
+
+def _written(auth: AuthStore) -> int:
+    """The work of writing all records so far."""
+    return (auth.role_bytes_written >> _ROLE_BYTES_SHIFT) + (auth.user_bytes_written >> _USER_BYTES_SHIFT)
 
 
 class RoleDeletion(Apply):
@@ -63,8 +69,9 @@ class RoleDeletion(Apply):
             self._users = self._auth.delete_role(self._role)
             self._is_begun = True
         while self._users and budget.left > 0:
+            before = _written(self._auth)
             self._auth.remove_role_of(self._users.pop(), self._role)
-            budget.left -= WRITE
+            budget.left -= WRITE + _written(self._auth) - before
         return bool(self._users)
 
     def outcome(self) -> bytes:

@@ -17,7 +17,7 @@ from tercet.lease import Lessor
 from tercet.mvcc import Answer, Apply, Budget, SmallPut
 from tercet.mvcc.work import finish
 from tercet.proto import internal_pb2, rpc_pb2
-from tercet.replica.auth_applies import NameList, RoleChange, RoleDeletion, encode_names
+from tercet.replica.auth_applies import NameList, RecordChange, RoleDeletion, encode_names
 from tercet.replica.empty_ranges import TreeGrowth
 from tercet.replica.lease_keys_check import LeaseKeysCheck
 from tercet.replica.requests import AppliedRequest
@@ -67,16 +67,16 @@ class AuthRequests:
             "auth_user_add": self._user_add,
             "auth_user_delete": self._user_delete,
             "auth_user_get": self._user_get,
-            "auth_user_change_password": self._user_change_password,
-            "auth_user_grant_role": self._user_grant_role,
-            "auth_user_revoke_role": self._user_revoke_role,
+            "auth_user_change_password": partial(RecordChange, self._auth, self._user_change_password),
+            "auth_user_grant_role": partial(RecordChange, self._auth, self._user_grant_role),
+            "auth_user_revoke_role": partial(RecordChange, self._auth, self._user_revoke_role),
             "auth_user_list": self._user_list,
             "auth_role_add": self._role_add,
             "auth_role_delete": self._role_delete,
             "auth_role_get": self._role_get,
             "auth_role_list": self._role_list,
-            "auth_role_grant_permission": partial(RoleChange, self._auth, self._role_grant_permission),
-            "auth_role_revoke_permission": partial(RoleChange, self._auth, self._role_revoke_permission),
+            "auth_role_grant_permission": partial(RecordChange, self._auth, self._role_grant_permission),
+            "auth_role_revoke_permission": partial(RecordChange, self._auth, self._role_revoke_permission),
         }
 
     def _enable(self, request: AppliedRequest) -> bytes:
