@@ -22,7 +22,7 @@ from tercet.raft import (
     Snapshot,
     codec,
 )
-from tercet.raft.codec import ENTRIES_MAX, MalformedMessage, decode_message
+from tercet.raft.codec import ENTRIES_MAX, SLOW_ENTRIES_MAX, MalformedMessage, decode_message
 from tercet.raft.entry_batch import make_entries
 from tercet.raft.fast_codec import read_data_after, read_entry_data, read_message
 from tercet.raft.types import encode_entry
@@ -68,16 +68,21 @@ def test_messages_with_explicit_zeros_decode_to_the_same(message: Message) -> No
 @given(MESSAGES)
 def test_messages_of_numbers_decode_as_by_protobuf(message: Message) -> None:
     data = codec.encode_message(message)
-    quick = read_message(data)
-    assert quick is None or quick == codec.decode_message_slowly(data)
-    assert (quick is None) == bool(message.entries or message.snapshot is not None)
+    quick, slow = read_message(data), codec.decode_message_slowly(data)
+    if quick is not None:
+        assert quick == slow
+        assert [entry.wire for entry in quick.entries] == [entry.wire for entry in slow.entries]
+    assert quick is not None or message.entries or message.snapshot is not None
 
 
 @given(MESSAGES.map(codec.encode_message) | st.binary(max_size=40), st.integers(0, 400), st.binary(max_size=3))
 def test_damaged_messages_decode_as_by_protobuf(data: bytes, position: int, damage: bytes) -> None:
     damaged = data[:position] + damage + data[position + len(damage) :]
     quick = read_message(damaged)
-    assert quick is None or quick == codec.decode_message_slowly(damaged)
+    if quick is not None:
+        slow = codec.decode_message_slowly(damaged)
+        assert quick == slow
+        assert [entry.wire for entry in quick.entries] == [entry.wire for entry in slow.entries]
 
 
 @given(ENTRIES, st.integers(0, 60), st.binary(max_size=3))
@@ -138,6 +143,22 @@ def test_a_message_of_more_entries_than_a_leader_sends_is_malformed() -> None:
     assert len(decode_message(entry * ENTRIES_MAX).entries) == ENTRIES_MAX
     with pytest.raises(MalformedMessage, match=f"more than {ENTRIES_MAX} entries"):
         decode_message(entry * (ENTRIES_MAX + 20))
+
+
+def test_a_message_of_more_entries_than_an_etcd_leader_sends_is_malformed() -> None:
+    """In the form of etcd up to 3.6, which protobuf decodes."""
+    entry = b"\x3a\x02\x08\x00"
+    assert len(decode_message(entry * SLOW_ENTRIES_MAX).entries) == SLOW_ENTRIES_MAX
+    with pytest.raises(MalformedMessage, match=f"more than {SLOW_ENTRIES_MAX} entries"):
+        decode_message(entry * (SLOW_ENTRIES_MAX + 20))
+
+
+@given(st.lists(ENTRIES, min_size=1, max_size=3))
+def test_entries_in_the_usual_form_are_decoded_without_protobuf(entries: list[Entry]) -> None:
+    usual = [entry for entry in entries if entry.term and entry.index]
+    message = read_message(codec.encode_message(Message(MessageType.APP, entries=usual)))
+    assert message is not None
+    assert message.entries == usual
 
 
 @given(ENTRIES)

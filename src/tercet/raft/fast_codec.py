@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from tercet.raft.message_types import BY_NUMBER
-from tercet.raft.types import Message
+from tercet.raft.types import Entry, Message
 
 _UINT64_MAX: Final = (1 << 64) - 1
 _VARINT_BYTES_MAX: Final = 10
@@ -22,16 +22,23 @@ _MALFORMED: Final = (0, 0)
 
 
 def read_message(data: bytes) -> Message | None:
-    """A raftpb.Message of numbers and a context; None for any other, and for anything malformed."""
+    """A raftpb.Message of numbers, entries and a context; None for any other, and for anything malformed."""
     kind = to = sender = term = log_term = index = commit = reject = reject_hint = 0
     context = b""
+    entries: list[Entry] = []
     position, end = 0, len(data)
     while position < end:
         tag, start = data[position], position + 1
         number, position = _varint(data, start, end)  # the field itself, or the length of the context
         if not position:
             return None
-        if tag == 0x30:
+        if tag == 0x3A:
+            entry = _entry(data, position, position + number) if position - start <= _LENGTH_BYTES_MAX else None
+            if entry is None:
+                return None
+            entries.append(entry)
+            position += number
+        elif tag == 0x30:
             index = number
         elif tag == 0x40:
             commit = number
@@ -57,7 +64,36 @@ def read_message(data: bytes) -> Message | None:
     known = BY_NUMBER.get(kind)
     if known is None:
         return None
-    return Message(known, to, sender, term, log_term, index, None, commit, None, reject != 0, reject_hint, context)
+    return Message(known, to, sender, term, log_term, index, entries or None, commit, None, reject != 0, reject_hint, context)
+
+
+def _entry(data: bytes, start: int, end: int) -> Entry | None:
+    """The raftpb.Entry in a part of `data`, if it is encoded as members of this version do; None for any other form."""
+    if end > len(data):
+        return None
+    position = start
+    kind = term = index = 0
+    if end - position >= 2 and data[position] == 0x08:
+        kind = data[position + 1]
+        if not 0 < kind <= 2:  # EntryType
+            return None
+        position += 2
+    if position < end and data[position] == 0x10:
+        term, position = _varint(data, position + 1, end)
+        if not term or not data[position - 1]:
+            return None
+    if position < end and data[position] == 0x18:
+        index, position = _varint(data, position + 1, end)
+        if not index or not data[position - 1]:
+            return None
+    content = b""
+    if position < end and data[position] == 0x22:
+        size, position = _varint(data, position + 1, end)
+        if not size or not data[position - 1] or position + size != end:
+            return None
+        content = data[position:end]
+        position = end
+    return Entry(term, index, content, kind, data[start:end]) if position == end else None
 
 
 def read_entry_data(wire: bytes, term: int, index: int) -> bytes | None:
