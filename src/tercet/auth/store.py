@@ -118,8 +118,8 @@ class AuthStore(AuthRules):
             logger.warning("ignored grant role request to a user", extra=shown)
             return
         at = bisect_left(roles, role)
-        user.roles.insert(at, role)  # to set all of them checks the UTF-8 of all
         roles.insert(at, role)
+        user.roles.insert(at, role)  # to set all of them checks the UTF-8 of all
         self.put_user(user)
         self.raise_revision()
         shown = fields(user_name=username, user_roles=roles, added_role_name=role)
