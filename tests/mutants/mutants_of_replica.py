@@ -189,6 +189,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "self._block(record)\n                    break\n",
         "outcome = errors.CORRUPT\n",
         "an entry that reads a damaged record is answered with an error and counts as applied on this member alone",
+        unit_test="tests/replica/test_repair.py::test_an_entry_that_reads_a_damaged_record_waits_for_the_database",
     ),
     Mutant(
         "repair_takes_an_older_database",
