@@ -67,6 +67,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "backend.applied(*max((self.index, self.term), self._database_point))",
         "backend.applied(self.index, self.term)",
         "after a restart, entries that a received database holds already are applied a second time",
+        unit_test="tests/replica/test_newer_database.py"
+        "::test_entries_that_a_newer_database_holds_are_applied_once_also_after_a_crash",
     ),
     Mutant(
         "database_point_closed_too_late",
