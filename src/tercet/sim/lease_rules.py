@@ -1,8 +1,8 @@
 """What must hold of leases, whatever breaks: checked with every committed entry, and at the end of a run.
 
 - A lease outlives every promise: its TTL from the moment at which a client sent the grant, or a renewal, that was answered.
-- A checkpoint leaves a lease no less than what was promised, and a renewal is answered once its checkpoint is cleared, by a
-  leader that has applied what the leaders before it have revoked: else the next leader would end it too early, or this one.
+- A renewal is answered once its checkpoint is cleared, by a leader that has applied what the leaders before it have revoked:
+  else the next leader would end it too early, or this one.
 - Only the leader of a term revokes expired leases in it: a deposed leader adds nothing to the log of another.
 - A key that is attached to a lease exists, also where a restarted member has read both from its database.
 - Expired leases end, with their keys, once nothing breaks any more.
@@ -47,9 +47,6 @@ class LeaseRules:
         if entry.type != EntryType.NORMAL or not entry.data:
             return
         request = internal_pb2.InternalRaftRequest.FromString(entry.data)
-        for checkpoint in request.lease_checkpoint.checkpoints:
-            promised, remaining = self._alive_until.get(checkpoint.ID, 0), checkpoint.remaining_TTL * MICROSECONDS
-            require(not remaining or now + remaining >= promised, "a checkpoint forgets a renewal", checkpoint, now, promised)
         lease_id = request.lease_revoke.ID
         if not request.HasField("lease_revoke") or lease_id < FIRST_EXPIRING:
             return
