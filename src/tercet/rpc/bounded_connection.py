@@ -24,6 +24,7 @@ from tercet.rpc.call import Peer, UnaryCall
 from tercet.rpc.client_traffic import TrafficCount
 from tercet.rpc.connection import PARSE_BYTES, Connection
 from tercet.rpc.deadlines import Deadlines
+from tercet.rpc.frame_walk import FrameWalk
 from tercet.rpc.half_open import HalfOpenStreams
 from tercet.rpc.http2 import HTTP2Error, Session
 
@@ -37,11 +38,11 @@ _WOKEN_PER_FLUSH: Final = 32  # replies, each of which may add 64 KiB
 _INCOMPLETE_BYTES_MAX: Final = 64 << 20
 _END_WORK: Final = 4  # of a turn: to free a connection takes 25 us
 # The engine adjusts the window of each open stream for each SETTINGS frame, 15 bytes: 1 ms for 100,000 streams. What it parses
-# at a time gets smaller with their number, and each such frame counts.
+# of them at a time gets smaller with their number, and each such frame counts.
 _STREAM_BYTES: Final = 6 << 20
 # A byte of HPACK can stand for a header of 4 KiB, which takes 10 us: what is parsed at a time can become 8 MiB of headers.
-_PIECE_BYTES: Final = 2 << 10
-_PIECE_BYTES_MIN: Final = 64
+_OTHERS_BYTES: Final = 2 << 10
+_OTHERS_BYTES_MIN: Final = 64
 _STREAMS_SHIFT: Final = 8  # one unit of a turn's work for each 256 streams, 5 to 10 us
 
 
@@ -58,6 +59,7 @@ class BoundedConnection(Connection):
     __slots__ = (
         "_deferred",
         "_deferred_bytes",
+        "_frames",
         "_half_open",
         "_peer",
         "_queued",
@@ -90,6 +92,7 @@ class BoundedConnection(Connection):
         self._queued = 0  # bytes of replies, as counted for the server
         self._reading_paused = False  # the client reads nothing
         self._unparsed = b""  # arrived in a turn whose work was used up; nothing more is read before it is parsed
+        self._frames = FrameWalk()
         self._half_open = HalfOpenStreams()
         self._waiting_replies: deque[asyncio.Future[None]] = deque()
 
@@ -139,22 +142,21 @@ class BoundedConnection(Connection):
         self.dirty = True  # answers given below leave with the flush below
         start = 0
         while True:
-            size = self._piece_bytes()
-            piece = data if len(data) <= size else data[start : start + size]
-            events = self.take(piece)
+            end = self._frames.next_piece(data, start, PARSE_BYTES, self._others_bytes())
+            events = self.take(data if end - start == len(data) else data[start:end])
             if events < 0:
                 return b""
-            start += len(piece)
-            intake.spend(max(1, events) + (len(piece) >> BYTES_SHIFT))
+            intake.spend(max(1, events) + ((end - start) >> BYTES_SHIFT))
+            start = end
             if start >= len(data) or intake.left <= 0:
                 break
         self.flush()
         return data[start:]
 
-    def _piece_bytes(self) -> int:
-        """How much may be parsed at a time."""
+    def _others_bytes(self) -> int:
+        """How much of frames without content may be parsed at a time."""
         streams = self.open_calls() + len(self._half_open)
-        return _PIECE_BYTES if streams * _PIECE_BYTES <= _STREAM_BYTES else max(_PIECE_BYTES_MIN, _STREAM_BYTES // streams)
+        return _OTHERS_BYTES if streams * _OTHERS_BYTES <= _STREAM_BYTES else max(_OTHERS_BYTES_MIN, _STREAM_BYTES // streams)
 
     def spend_settings(self) -> None:
         """Account for what the engine does with the client's settings."""
