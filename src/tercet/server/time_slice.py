@@ -29,10 +29,9 @@ def shorten_time_slices() -> bool:
     Without effect where an operator has chosen another policy or a shorter slice, on older kernels, and where it is not
     allowed.
     """
-    if sys.platform != "linux" or sys.maxsize < 1 << 32:
-        return False
-    numbers = _NUMBERS.get(os.uname().machine)
-    if numbers is None:
+    system = os.uname()
+    numbers = _NUMBERS.get(system.machine)
+    if numbers is None or system.sysname != "Linux" or sys.maxsize < 1 << 32:
         return False
     read, write = numbers
     system_call = ctypes.CDLL(None).syscall
