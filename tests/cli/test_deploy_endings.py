@@ -68,8 +68,7 @@ async def work():
     finally:
         print("removed", flush=True)
 
-if sys.argv[2:]:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2:] else signal.SIG_DFL)  # the tests may run under nohup themselves
 try:
     run(work())
 except KeyboardInterrupt:
