@@ -167,6 +167,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        self._backend.delete(Bucket.AUTH_USERS, self.user(name).name)\n",
         "        self.user(name)\n",
         "a restarted member has users that were deleted",
+        unit_test="tests/auth/test_stored.py::test_users_and_roles_that_were_deleted_stay_deleted_after_a_restart",
     ),
     Mutant(
         "root_loses_its_role_while_auth_is_enabled",
