@@ -57,8 +57,15 @@ PARTS = {"Operations", "KVCalls", "WatchCalls", "LeaseCalls", "CoreCalls", "Reci
 PURE = {"Operations"}
 """Classes whose plain methods build a value, in any thread; those of others run in the loop's thread."""
 SKIPPED = {
-    *("channel", "cancel_on_loss", "discard_callback", "lost_error", "unique_nanoseconds", "take_now", "__del__", "__reduce__"),
+    "__del__",
+    "__reduce__",
+    "cancel_on_loss",
+    "channel",
+    "discard_callback",
+    "lost_error",
     "stm",
+    "take_now",
+    "unique_nanoseconds",
 }
 HANDWRITTEN = {"RecipeCalls": ("tercet.client.facade_stm", "StmFacade")}
 """A further base of a class, with methods that cannot be generated."""

@@ -78,7 +78,7 @@ class Proposals:
         self.failed = 0
         self._expired_until = 0.0  # those that were due then are failed in several turns; 0: all of them are
         self._causes = (0.0, 0.0, 0.0)
-        self._holds_expired = False  # does the queue?
+        self._holds_expired = False  # whether the queue may name proposals that have been failed
         self.durations = Durations(REQUEST_BOUNDS)  # from proposal to outcome; of those that succeed, if applies are timed
 
     def add(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None], identity: Identity = NOBODY) -> int:
@@ -145,7 +145,7 @@ class Proposals:
     def expire(self, *, leader_elected_at: float, leader_lost_at: float, leader_unreachable_at: float) -> None:
         """Fail the proposals past their deadline, with the cause where it is known (etcd's parseProposeCtxErr).
 
-        Some of them; the others in the turns that follow, by `expire_some`: without a leader 100,000 may be due together.
+        Without a leader 100,000 may be due together: `expire_some` fails the rest in the turns that follow.
         leader_unreachable_at: when messages to the leader were last lost. Without a leader the cause is not told, as in etcd.
         """
         self._expired_until = self._clock()

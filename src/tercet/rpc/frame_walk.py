@@ -1,7 +1,8 @@
 """Follows the frames of what a client sends, to tell how much of it the engine may parse at a time.
 
-Content costs what it is long. A byte of HPACK can stand for a field of 4 KiB, and a SETTINGS frame for work on all streams: so
-frames of any other kind than DATA are parsed a little at a time, and what they come to is counted before more of them.
+The cost of content is in proportion to its length. But a byte of HPACK can stand for a field of 4 KiB, and a SETTINGS frame
+makes the engine work on all streams. So frames of other kinds than DATA are parsed a little at a time, and the work that they
+made is counted before the next of them are parsed.
 Source: RFC 9113 §4.1.
 """
 
@@ -28,9 +29,9 @@ class FrameWalk:
         self._header = b""  # the part of a frame's header that has arrived
 
     def next_piece(self, data: bytes | memoryview, start: int, bytes_max: int, others_max: int) -> int:
-        """Where the next piece of `data` ends that begins at `start`, one byte later at least; all up to there must be parsed.
+        """The end of the piece of `data` that begins at `start` and has one byte at least. The caller parses all of it.
 
-        bytes_max: how much a piece may be; others_max: how much of it may be frames of other kinds than DATA.
+        bytes_max: the size of a piece; others_max: how much of it may be frames of other kinds than DATA.
         """
         limit = min(len(data), start + bytes_max)
         at, left, is_data = start, self._left, self._is_data
