@@ -155,6 +155,28 @@ def test_time_spent_waiting_for_a_processor_is_not_the_disks(monkeypatch: pytest
     run(test)
 
 
+def test_a_wait_that_is_longer_than_the_write_does_not_make_the_disk_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread can lose its processor between the readings of the two clocks: 0 still means that only the thread writes."""
+    waited = 0
+
+    def pread(fd: int, size: int, offset: int) -> bytes:
+        nonlocal waited
+        waited += 10**9
+        return b"0 %d 0\n" % waited
+
+    monkeypatch.setattr(os, "pread", pread)
+
+    async def test(fs: GatedFileSystem, wal: WAL) -> None:
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, inline_seconds_max=0)
+        done: list[int] = []
+        for index in range(1, 13):
+            assert not store.append(None, [Entry(1, index)], then=partial(done.append, index))
+            await until(partial(done.__contains__, index))
+        store.close()
+
+    run(test)
+
+
 def test_a_failed_fsync_is_reported_once_and_no_callback_runs_after_it() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
         failures: list[Exception] = []

@@ -162,8 +162,11 @@ class ThreadedLogStore:
         return self._loop_waits
 
     def _observe(self, seconds: float, disk_seconds: float) -> None:
-        """disk_seconds: without what is known to have been spent waiting for a processor."""
-        self._sync_seconds += (min(disk_seconds, _STALL_MAX * self._inline_seconds_max) - self._sync_seconds) / _SYNCS_AVERAGED
+        """disk_seconds: without what is known to have been spent waiting for a processor. Negative if the thread lost its
+        processor between the readings of the two clocks.
+        """
+        counted = min(max(disk_seconds, 0.0), _STALL_MAX * self._inline_seconds_max)
+        self._sync_seconds += (counted - self._sync_seconds) / _SYNCS_AVERAGED
         if self._observe_sync is not None:
             self._observe_sync(seconds)
 
