@@ -109,6 +109,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "a client learns that its refused request succeeded",
     ),
     Mutant(
+        "large_txn_of_nobody",
+        "replica/txn_applies.py",
+        'self.request = AppliedRequest("txn", None, identity)',
+        'self.request = AppliedRequest("txn", None)',
+        "a large Txn is applied as if nobody had sent it, on the members that did not propose it",
+    ),
+    Mutant(
         "answered_before_it_is_applied",
         "replica/proposals.py",
         "                waiter.is_proposed = True\n                live.append(data)\n",
@@ -191,7 +198,20 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "self._block(record)\n                    break\n",
         "outcome = errors.CORRUPT\n",
         "an entry that reads a damaged record is answered with an error and counts as applied on this member alone",
-        unit_test="tests/replica/test_repair.py::test_an_entry_that_reads_a_damaged_record_waits_for_the_database",
+    ),
+    Mutant(
+        "damaged_record_skips_a_long_entry",
+        "replica/apply.py",
+        "            self._block(record)\n            return True\n",
+        "            outcome = errors.CORRUPT\n",
+        "an entry that takes steps, and reads a damaged record, counts as applied on this member alone",
+    ),
+    Mutant(
+        "blocked_entry_is_lost",
+        "replica/apply.py",
+        "        if self.is_within_entry and entry is not None:\n            self._queue.appendleft(entry)\n",
+        "        if self._apply is not None and entry is not None:\n            self._queue.appendleft(entry)\n",
+        "a member whose entry waits for another database goes on with the entry after it",
     ),
     Mutant(
         "repair_takes_an_older_database",

@@ -91,7 +91,9 @@ class Applier:
         *,
         raise_no_space: Callable[[], None],
         timer: ApplyTimer | None = None,
+        whole_bytes_max: int = WHOLE_BYTES_MAX,
     ) -> None:
+        """whole_bytes_max: of an entry that is parsed in one go, if its Txn was proposed by another member."""
         backend = state_machine.backend
         self.index = max(backend.applied_index, raft.applied_index)  # raft's, where the database was lost
         self.term = backend.applied_term
@@ -104,6 +106,7 @@ class Applier:
         self._quota = quota
         self._host = host
         self._raise_no_space = raise_no_space
+        self._whole_bytes_max = whole_bytes_max
         state_machine.entry_index = self._entry_index
         self._timer = timer
         self._began = 0.0  # when the current request was begun; the end of the one before
@@ -148,6 +151,7 @@ class Applier:
         budget = self._budget
         budget.left = work
         queue, waiting, data_index = self._queue, self._proposals.waiting, self._database_point[0]
+        whole_bytes_max = self._whole_bytes_max
         room = self._quota.room_bytes()
         in_batch = 0
         timer = self._timer
@@ -177,7 +181,7 @@ class Applier:
                 try:
                     if waiter is not None:
                         request = waiter.request
-                    elif len(data) > WHOLE_BYTES_MAX and (large := self._large_txn(data)) is not None:
+                    elif len(data) > whole_bytes_max and (large := self._large_txn(data)) is not None:
                         self._begin_entry(entry, large.request, None, large)
                         continue
                     else:

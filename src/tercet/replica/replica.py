@@ -38,7 +38,7 @@ from tercet.replica.proposals import PENDING_APPLY_MAX, IsAwaited, Outcome, Prop
 from tercet.replica.quota import Quota
 from tercet.replica.reads import ReadCallback, Reads
 from tercet.replica.repair import Repair
-from tercet.replica.requests import RequestIds
+from tercet.replica.requests import WHOLE_BYTES_MAX, RequestIds
 from tercet.replica.snapshots import Snapshots
 from tercet.replica.state_machine import StagedSnapshot, StateMachine
 from tercet.replica.status import ReplicaStatus
@@ -66,6 +66,7 @@ class Options(NamedTuple):
     fast_lease_renewal: bool = True
     prioritize_revokes: bool = False  # accept LeaseRevoke at twice the apply lag of other requests
     apply_work: int = APPLY_WORK  # in one turn, in units of mvcc/work.py
+    whole_bytes_max: int = WHOLE_BYTES_MAX  # see apply.py
 
 
 class Replica(ReplicaStatus):
@@ -92,7 +93,16 @@ class Replica(ReplicaStatus):
         reads = Reads(self._ids, clock=clock, timeout_seconds=timeout)
         quota = Quota(state_machine.backend, options.quota_bytes)
         alarms = AlarmProposals(self.propose, state_machine, raft.id, clock=clock, timeout_seconds=timeout)
-        applier = Applier(raft, state_machine, proposals, quota, host, raise_no_space=alarms.raise_no_space, timer=apply_timer)
+        applier = Applier(
+            raft,
+            state_machine,
+            proposals,
+            quota,
+            host,
+            raise_no_space=alarms.raise_no_space,
+            timer=apply_timer,
+            whole_bytes_max=options.whole_bytes_max,
+        )
         super().__init__(raft, state_machine, applier, proposals, reads, quota)
         self.is_stopped = False
         self.leader_changes_seen = 0

@@ -223,8 +223,8 @@ def _identity_in(header: internal_pb2.RequestHeader) -> Identity:
 
 
 def large_txn_in(data: bytes) -> tuple[memoryview, Identity] | None:
-    """The encoded Txn in an entry that is too large to be parsed in one go, and whose it is; None for any other entry."""
-    if len(data) <= WHOLE_BYTES_MAX or data[0] == _PUT_TAG:
+    """The encoded Txn in an entry that is too large to be parsed in one go, and whose it is; None for any other request."""
+    if data[0] == _PUT_TAG:
         return None
     txn: memoryview | None = None
     identity = NOBODY

@@ -25,6 +25,7 @@ _UNIDENTIFIED: Final = (errors.AUTH_OLD_REVISION, errors.USER_EMPTY)  # users or
 _POSSIBLE_ERRORS: Final = (
     errors.COMPACTED,
     errors.FUTURE_REVISION,
+    errors.KEY_NOT_FOUND,
     errors.LEASE_EXISTS,
     errors.LEASE_NOT_FOUND,
     errors.NOT_PRIMARY,
@@ -134,6 +135,11 @@ class Clients:
         self._send(-1, server, Operation(-1, Kind.GET, key, self._clock.now, username=ROOT))
         for operation in self._workload.draw_leased(self._clock.now):
             self._send(-1, server, operation)
+
+    def decide(self, server: Server, key: bytes) -> None:
+        """Send a few writes whose effects the value of `key` decides."""
+        for _ in range(self._random.randint(1, 3)):
+            self._send(-1, server, self._workload.draw_deciding(-1, self._clock.now, key))
 
     def administrate(self, server: Server) -> None:
         """Send several requests about users and roles at once."""

@@ -81,10 +81,10 @@ class SimulatedDatabaseFile:
             self.backend, self.damage = self._make(), None
         return self.backend
 
-    def rot(self, *, is_found_at_once: bool) -> None:
-        """Damage a record, while the member runs."""
+    def rot(self, *, is_found_at_once: bool, record: bytes | None = None) -> None:
+        """Damage a record, this one or any, while the member runs."""
         self._trace("has a record damaged")
-        records = (key for key, _ in self.backend.scan(Bucket.KEY))
+        records = [key for key, _ in self.backend.scan(Bucket.KEY)] if record is None else [record]
         self.backend.rot.damage(records, is_found_at_once=is_found_at_once)
 
     def lose(self) -> None:

@@ -53,6 +53,7 @@ class Faults:
     promote_ahead: float = 0.3  # leadership goes to a member whose database is ahead of its log
     split_joint: float = 0.1  # during a joint change a quorum of the incoming voters is alone
     lose_database: float = 0.03  # of a member that is down: its database is truncated or missing, while all others are sound
+    rot_operand: float = 0.015  # the current value of a key is damaged, as entries are applied whose effects it decides
     forget: float = 0.01  # keys are deleted and everything is compacted; the member is killed once that is durable
 
     @classmethod

@@ -122,11 +122,20 @@ class Model:
         return self.revision + 1 if self._writing else self.revision
 
     def _refuses_put(self, request: rpc_pb2.PutRequest) -> bool:
-        return bool(self._alarms or (request.lease and request.lease not in self.leases))
+        keeps = request.ignore_value or request.ignore_lease
+        return bool(
+            self._alarms
+            or (request.lease and request.lease not in self.leases)
+            or (keeps and self.get(request.key, self.revision) is None)
+        )
 
     def _do_put(self, request: rpc_pb2.PutRequest) -> rpc_pb2.PutResponse:
         before = self.get(request.key, self._now)
         kv = kv_pb2.KeyValue(key=request.key, value=request.value, lease=request.lease, mod_revision=self.revision + 1)
+        if before is not None and request.ignore_value:
+            kv.value = before.value
+        if before is not None and request.ignore_lease:
+            kv.lease = before.lease
         kv.version = before.version + 1 if before else 1
         kv.create_revision = before.create_revision if before else self.revision + 1
         self._write(request.key, kv)

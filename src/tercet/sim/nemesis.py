@@ -50,9 +50,9 @@ class Nemesis:
         self._scenarios = Scenarios(clock, random, network, members, in_fault_phase=lambda: self.faults is not NONE)
         network.faults = faults
 
-    def start(self, burst: Callable[[SimulatedMember], None]) -> None:
-        """burst: sends many requests to a member."""
-        self._scenarios.burst = burst
+    def start(self, burst: Callable[[SimulatedMember], None], decide: Callable[[SimulatedMember, bytes], None]) -> None:
+        """burst, decide: see `Scenarios`."""
+        self._scenarios.burst, self._scenarios.decide = burst, decide
         self._clock.after(TICK, self._tick)
 
     def stop(self) -> None:
@@ -87,6 +87,8 @@ class Nemesis:
             self._scenarios.usurp()
         if self._happens(self.faults.starve):
             self._scenarios.starve()
+        if self._happens(self.faults.rot_operand):
+            self._scenarios.rot_operand()
         if self._happens(self.faults.promote_ahead):
             self._scenarios.promote_ahead()
         if self._joint_changes and self._happens(self.faults.split_joint):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from tercet.errors import AUTH_OLD_REVISION, COMPACTED, FUTURE_REVISION, PERMISSION_DENIED, USER_EMPTY, require
+from tercet.errors import AUTH_OLD_REVISION, COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, PERMISSION_DENIED, USER_EMPTY, require
 from tercet.mvcc import Store, whole_answer
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.sim.auth_model import AuthModel, accesses, leases_of
@@ -56,6 +56,9 @@ def _check_error(operation: Operation, model: Model) -> None:
         raise HistoryViolation(f"a revision that a client has seen does not exist: {operation}")
     if error is COMPACTED and asked >= model.compacted:
         raise HistoryViolation(f"a revision is refused that was never compacted: {operation}")
+    is_put = isinstance(operation.request, rpc_pb2.PutRequest)
+    if error is KEY_NOT_FOUND and is_put and model.get(operation.request.key, operation.revision) is not None:
+        raise HistoryViolation(f"a key is not found that exists: {operation}")
 
 
 def _expected(operation: Operation, model: Model) -> Any:

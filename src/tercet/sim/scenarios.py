@@ -6,6 +6,7 @@ usurp    a deposed leader gets reads while its successor serves writes; with man
 starve   a follower whose log is ahead of its commit index gets a snapshot from before the end of its log, while appends are
          lost; perhaps its leader changes meanwhile, or its database is damaged before the snapshot is staged
 rot      a record is damaged as many entries are applied that may read it
+operand  the current value of a key is damaged as entries are applied whose effects it decides: they wait for another database
 promote  a member leads whose database is ahead of its log, while others ask for a snapshot of it
 split    during a joint change a quorum of the incoming voters is alone, which may elect nobody
 
@@ -18,12 +19,14 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
+from tercet.mvcc.encoding import REVISION_BYTES
 from tercet.raft import confchange
 from tercet.raft.types import MessageType
 from tercet.sim.clock import MILLISECOND, TICK, Clock
 from tercet.sim.database_file import can_lead_without, has_pending_change
 from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
+from tercet.sim.workload import SET_KEYS
 
 _STREAMS: Final = (
     frozenset((MessageType.APP,)),
@@ -37,11 +40,17 @@ _POLLS: Final = 300  # one a millisecond
 _ASKS: Final = 8  # the first opens a view, and a later one sends it
 
 
-def rot_record(member: SimulatedMember, members: Sequence[SimulatedMember], *, is_found_at_once: bool = False) -> bool:
+def rot_record(
+    member: SimulatedMember,
+    members: Sequence[SimulatedMember],
+    *,
+    is_found_at_once: bool = False,
+    record: bytes | None = None,
+) -> bool:
     """Damage a record of a database, if another member has a good copy. Returns whether that is so."""
     may_rot = member.replica is not None and len(member.replica.raft.conf_state.voters) > 1 and has_sound_databases(members)
     if may_rot:
-        member.database.rot(is_found_at_once=is_found_at_once)
+        member.database.rot(is_found_at_once=is_found_at_once, record=record)
     return may_rot
 
 
@@ -67,7 +76,9 @@ def others_can_lead(member: SimulatedMember, members: Sequence[SimulatedMember])
 
 
 class Scenarios:
-    """The sequences that one nemesis begins. burst: sends many requests to a member; set before the first begins."""
+    """The sequences that one nemesis begins. burst: sends many requests to a member, and decide a few whose effects the
+    value of a key decides; set before the first begins.
+    """
 
     def __init__(
         self,
@@ -79,6 +90,7 @@ class Scenarios:
         in_fault_phase: Callable[[], bool],
     ) -> None:
         self.burst: Callable[[SimulatedMember], None]
+        self.decide: Callable[[SimulatedMember, bytes], None]
         self.is_holding_a_cut = False  # nobody else mends it
         self._clock = clock
         self._random = random
@@ -214,6 +226,23 @@ class Scenarios:
         """Damage a record as many requests come, of which some read it before it is found."""
         if rot_record(member, self._members):
             self.burst(self._leader() or member)
+
+    def rot_operand(self) -> None:
+        """Damage the current value of a key as writes come whose effects it decides."""
+        if not self.is_holding_a_cut:
+            self._calm()
+            self._rot_operand_when_led(_LEADER_TICKS)
+
+    def _rot_operand_when_led(self, ticks: int) -> None:
+        leader, key = self._leader(), self._random.choice(SET_KEYS)
+        stores = [(member, member.replica.store) for member in self._members if member.replica is not None]
+        records = [(member, entry) for member, store in stores if (entry := store.index.entry(key)) is not None]
+        if leader is not None and records:
+            member, entry = self._random.choice(records)
+            if rot_record(member, self._members, record=entry[:REVISION_BYTES]):
+                self.decide(leader, key)
+        elif ticks:
+            self._later(TICK, lambda: self._rot_operand_when_led(ticks - 1))
 
     def _rot(self, member: SimulatedMember) -> None:
         rot_record(member, self._members, is_found_at_once=True)

@@ -27,6 +27,7 @@ class Settings:
     quota_bytes: int = -1  # no quota
     apply_work: int = 8000
     lease_checkpoint_seconds: float = 0.0  # no checkpoints
+    whole_bytes_max: int = 16 << 10  # of an entry; a larger Txn of another member is parsed in steps
     uses_auth: bool = False  # clients are users, whose permissions change
 
     @classmethod
@@ -45,6 +46,7 @@ class Settings:
             apply_work=random.choice((1, 5, 50, 8000)),
             lease_checkpoint_seconds=random.choice((0.0, 1.0)),
             uses_auth=random.random() < 0.4,
+            whole_bytes_max=random.choice((1, 300, 16 << 10)),
         )
 
     def raft(self, member_id: int, random: Random) -> RaftConfig:
@@ -68,4 +70,5 @@ class Settings:
             quota_bytes=self.quota_bytes,
             apply_work=self.apply_work,
             lease_checkpoint_seconds=self.lease_checkpoint_seconds,
+            whole_bytes_max=self.whole_bytes_max,
         )

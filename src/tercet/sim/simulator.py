@@ -129,7 +129,7 @@ class Simulator:
             member.start()
         self.clients.start()
         self.watchers.start()
-        self.nemesis.start(self.clients.burst)
+        self.nemesis.start(self.clients.burst, self.clients.decide)
 
     @property
     def history(self) -> list[Operation]:

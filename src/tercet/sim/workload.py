@@ -20,6 +20,8 @@ from tercet.sim.lease_rules import FIRST_EXPIRING
 
 _KINDS: Final = [Kind.GET] * 8 + [Kind.PUT] * 7 + [Kind.CAS] * 3 + [Kind.DELETE] * 2 + [Kind.REQUEST] * 20
 _SET_KEYS: Final = 6
+SET_KEYS: Final = [b"set-%d" % number for number in range(_SET_KEYS)]
+_KEEPS_CHANCE: Final = 0.1  # of a put: it keeps the key's value or lease, and fails where there is no key
 _LEASES: Final = 3
 SHORT_SECONDS: Final = 4
 _EXPIRING: Final = range(FIRST_EXPIRING, FIRST_EXPIRING + 3)
@@ -60,6 +62,27 @@ class Workload:
         returns_old = user != ROOT or random.random() < 0.5
         request = rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease, prev_kv=returns_old)
         return Operation(client, Kind.REQUEST, b"", now, request=request, username=user)
+
+    def draw_deciding(self, client: int, now: int, key: bytes) -> Operation:
+        """A write whose effect the current value of `key` decides: members read it as they apply the write."""
+        random = self._random
+        kept = rpc_pb2.PutRequest(key=key, ignore_value=True)
+        kind = random.randrange(4)
+        request: Any
+        if kind == 0:
+            request = kept
+        elif kind == 1:
+            request = rpc_pb2.PutRequest(key=key, value=self._value(), prev_kv=True)
+        else:
+            others = random.sample([one for one in SET_KEYS if one != key], 2)
+            puts = [_Op(request_put=rpc_pb2.PutRequest(key=one, value=self._value())) for one in others]
+            if kind == 2:
+                result = random.choice((_Compare.EQUAL, _Compare.GREATER))
+                compare = _Compare(key=key, target=_Compare.VALUE, result=result, value=b"")
+                request = rpc_pb2.TxnRequest(compare=[compare], success=puts[:1], failure=puts[1:])
+            else:
+                request = rpc_pb2.TxnRequest(success=[puts[0], _Op(request_put=kept), puts[1]])
+        return Operation(client, Kind.REQUEST, b"", now, request=request, username=ROOT)
 
     def draw_leased(self, now: int) -> Iterator[Operation]:
         """With authentication: root attaches a key to a lease, and a user revokes that, who may perhaps not write the key."""
@@ -148,12 +171,22 @@ class Workload:
         if kind == 1:
             return _Op(request_range=rpc_pb2.RangeRequest(key=b"set-", range_end=b"set."))
         lease = self._some_lease() if self._random.random() < 0.2 else 0
-        return _Op(request_put=rpc_pb2.PutRequest(key=key, value=self._value(), lease=lease, prev_kv=kind == 2))
+        put = rpc_pb2.PutRequest(key=key, value=self._value(), lease=lease, prev_kv=kind == 2)
+        return _Op(request_put=self._perhaps_keeping(put))
 
     def _put(self) -> tuple[Any, bool]:
         random = self._random
         lease = self._some_lease() if random.random() < 0.3 else 0
-        return rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease, prev_kv=random.random() < 0.5), False
+        put = rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease, prev_kv=random.random() < 0.5)
+        return self._perhaps_keeping(put), False
+
+    def _perhaps_keeping(self, put: rpc_pb2.PutRequest) -> rpc_pb2.PutRequest:
+        chance = self._random.random()
+        if chance < _KEEPS_CHANCE / 2:
+            put.value, put.ignore_value = b"", True
+        elif chance < _KEEPS_CHANCE:
+            put.lease, put.ignore_lease = 0, True
+        return put
 
     def _some_lease(self) -> int:
         leases: tuple[int, ...] = (*range(1, _LEASES + 1), *_EXPIRING)
