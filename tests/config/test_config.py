@@ -181,6 +181,26 @@ def test_values_out_of_bounds_are_adjusted_with_a_log_line() -> None:
     assert "use default bcrypt cost instead of the invalid given cost" in said
 
 
+def test_urls_that_are_given_empty_keep_their_default() -> None:
+    found = config("--listen-peer-urls=", "--initial-advertise-peer-urls=", "--advertise-client-urls=")
+    assert [url.text for url in found.listen_peer_urls] == ["http://localhost:2380"]
+    assert [url.text for url in found.initial_advertise_peer_urls] == ["http://localhost:2380"]
+    assert [url.text for url in found.advertise_client_urls] == ["http://localhost:2379"]
+    assert config("--listen-metrics-urls=").listen_metrics_urls == ()
+
+
+def test_a_list_of_names_that_is_given_empty_admits_none() -> None:
+    """It has one element, the empty text, as in etcd: a variable of a unit file that is not set must not admit everybody."""
+    found = config("--peer-cert-allowed-cn=", "--client-cert-allowed-hostname=", "--host-whitelist=")
+    assert found.peer_cert_allowed_cn == found.client_cert_allowed_hostname == found.host_whitelist == ("",)
+    assert config().peer_cert_allowed_cn == ()
+    assert refusal("--discovery-endpoints=").code == 1
+
+
+def test_an_empty_log_format_is_json() -> None:
+    assert loaded("--log-format=").settings.json
+
+
 def test_durations_are_in_seconds() -> None:
     assert config("--grpc-keepalive-interval", "1m30s").grpc_keepalive_interval_seconds == 90
 

@@ -42,7 +42,7 @@ listen-client-urls: https://127.0.0.1:2379,http://127.0.0.1:2378
 heartbeat-interval: 50
 pre-vote: false
 backend-batch-interval: 5000000
-cors: https://a.example:443,*
+cors: https://a.example:443,http://b.example:80
 log-outputs: [stderr, stdout]
 cipher-suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]
 feature-gates: LeaseCheckpoint=true
@@ -55,7 +55,7 @@ auto-compaction-retention: "1"
     )
     assert [url.text for url in found.listen_client_urls] == ["http://127.0.0.1:2378", "https://127.0.0.1:2379"]
     assert (found.heartbeat_interval, found.pre_vote, found.backend_batch_interval_seconds) == (50, False, 0.005)
-    assert (found.cors, found.log_outputs) == (("*", "https://a.example:443"), ("stderr", "stdout"))
+    assert (found.cors, found.log_outputs) == (("http://b.example:80", "https://a.example:443"), ("stderr", "stdout"))
     assert (found.cert_file, found.client_cert_auth, found.trusted_ca_file) == ("/c.crt", True, "/ca.crt")
     assert (found.peer_key_file, found.peer_cert_allowed_cn) == ("/p.key", ("a", "b"))
     assert (found.socket_reuse_port, found.discovery_dial_timeout_seconds) == (True, 3.0)

@@ -11,13 +11,16 @@ from typing import Any, cast
 import pytest
 import uvloop
 
+from tercet.errors import ConfigError
 from tercet.gotext.urls import parse_urls
 from tercet.http1.client import HttpClient
 from tercet.http1.origin import parse_origin
 from tercet.server.listener import open_addresses
+from tercet.server.peer_listeners import PeerListeners
 from tercet.server.tls.contexts import ClientTls, ServerTls
 from tercet.server.tls.files import TlsFiles
 from tercet.tls import TlsProtocol
+from tests.config.configured import config
 from tests.server.certificates import Authority, Pair
 from tests.support.waiting import scaled
 
@@ -50,6 +53,12 @@ def test_a_dialled_peer_must_have_an_allowed_name(allowed: dict[str, Any], is_ac
     tls = ClientTls(TlsFiles(prefix="peer-", **allowed))
     reason = tls.reason(cast(ssl.SSLObject, Handshake("node1", "*.example.com")))
     assert reason == ("" if is_accepted else "client certificate authentication failed")
+
+
+def test_the_ca_of_peers_must_load_though_no_peer_uses_tls_yet(tmp_path: Path) -> None:
+    """As in etcd: without a certificate of its own a member can still dial peers with TLS."""
+    with pytest.raises(ConfigError, match="open none: no such file or directory"):
+        PeerListeners(config("--peer-trusted-ca-file=none"), tmp_path)
 
 
 def test_a_dialer_uses_renewed_files(tmp_path: Path) -> None:

@@ -48,6 +48,11 @@ def test_no_time_for_the_answer_to_a_ping_stands_for_grpcs_own() -> None:
     assert (given.keepalive_interval_seconds, given.keepalive_timeout_seconds) == (10, 3)
 
 
+def test_no_minimum_between_pings_stands_for_grpcs_own() -> None:
+    assert server_options(config("--grpc-keepalive-min-time=0")).keepalive_min_seconds == 300
+    assert server_options(config("--grpc-keepalive-min-time=1s")).keepalive_min_seconds == 1
+
+
 def test_a_connection_for_a_protocol_that_is_not_served_is_closed(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         listener, port = listening(services=Services(SERVICES.grpc, None, None))

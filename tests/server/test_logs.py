@@ -175,6 +175,8 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     path = tmp_path / "none" / "log"
     with pytest.raises(ConfigError, match=f'open sink "{path}": open {path}: no such file or directory'):
         configure(LogSettings(outputs=(str(path),)))
+    with pytest.raises(ConfigError, match='open sink "": open : no such file or directory'):
+        configure(LogSettings(outputs=("",)))
 
 
 # The journal

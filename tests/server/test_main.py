@@ -8,7 +8,7 @@ import pytest
 
 from tercet.server.main import GC_THRESHOLDS
 from tests.support.ports import free_ports
-from tests.support.processes import Member, listening
+from tests.support.processes import TERCET, Member, etcdctl, listening
 from tests.support.waiting import scaled
 
 NOTING_COLLECTIONS = """
@@ -65,5 +65,27 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one(tmp_path: Path)
         member.wait_ready()
         with urllib.request.urlopen(f"http://{member.endpoint}/metrics", timeout=scaled(10)) as page:
             assert b"\nprocess_max_fds 600" in page.read()
+    finally:
+        member.dispose()
+
+
+@pytest.mark.server_process
+def test_a_member_that_has_more_learners_than_it_may_does_not_start(tmp_path: Path) -> None:
+    """As etcd: --max-learners must be the same on all members, and a lower one would refuse what the others apply."""
+    client, peer = free_ports(2)
+    member = Member("m", tmp_path, [], client, peer, program=TERCET)
+    flags = (*listening(member), f"--initial-cluster=m=http://127.0.0.1:{peer}")
+    try:
+        for most in (-1, 1, 0):  # with no learner, none, and the one that is added
+            member.start(*flags, f"--max-learners={most}")
+            if most == 1:
+                member.wait_ready()
+                added = etcdctl([member], "member", "add", "learner", "--learner", "--peer-urls=http://127.0.0.1:1")
+                assert added.returncode == 0, added.stderr
+                member.stop()
+            else:
+                assert member.wait_exit() == 1
+                assert "membership: too many learner members in cluster" in member.said().splitlines()[-1]
+        member.start(*flags).wait_ready()
     finally:
         member.dispose()

@@ -113,7 +113,7 @@ _MEMBER = [
     _flag("max-txn-ops", U, "128", "Maximum number of operations in a transaction."),
     _flag("max-request-bytes", U, "1572864", "Maximum size of a client request in bytes."),
     _flag("max-concurrent-streams", Kind.UINT32, "4294967295", "Maximum number of concurrent streams of a client connection."),
-    _flag("grpc-keepalive-min-time", D, "5s", "Minimum time between pings of a client; faster clients are disconnected."),
+    _flag("grpc-keepalive-min-time", D, "5s", "Minimum time between pings of a client, or it is disconnected (0: 5m)."),
     _flag("grpc-keepalive-interval", D, "2h0m0s", "Interval of the server's pings to clients (0: none)."),
     _flag(
         "grpc-keepalive-timeout",
@@ -245,8 +245,8 @@ _SECURITY = [
     _flag("cipher-suites", Kind.LIST, "", "TLS 1.2 cipher suites by Go's names; empty: a safe default."),
     _flag("tls-min-version", S, "TLS1.2", "Minimum TLS version: TLS1.2 or TLS1.3."),
     _flag("tls-max-version", S, "", "Maximum TLS version: TLS1.2 or TLS1.3; empty: the newest."),
-    _flag("cors", Kind.ORIGINS, "*", "Origins allowed by CORS; * or empty: all."),
-    _flag("host-whitelist", Kind.SET, "*", "Host names accepted in HTTP requests without TLS; * or empty: all."),
+    _flag("cors", Kind.ORIGINS, "*", "Origins allowed by CORS; *: all."),
+    _flag("host-whitelist", Kind.SET, "*", "Host names accepted in HTTP requests without TLS; *: all."),
 ]
 
 _AUTH = [

@@ -180,9 +180,7 @@ def _parse_flag_duration(text: str) -> int:
 
 def _parse_origins(text: str) -> tuple[str, ...]:
     """Origins allowed by CORS: `*`, or URLs."""
-    if not text:
-        return ()
-    return tuple(sorted({part if part == "*" else parse_url(part).text for part in text.split(",")}))
+    return (text,) if text == "*" else tuple(sorted({parse_url(part).text for part in text.split(",")}))
 
 
 def read_command_line(
@@ -236,6 +234,11 @@ def _bool_value(flag: Flag | Retired, given: str | None) -> bool:
 
 
 def _value(flag: Flag | Retired, given: str) -> Value:
+    if not given and isinstance(flag, Flag):
+        if flag.kind is Kind.URLS:
+            return flag.parse(flag.default)
+        if flag.kind in (Kind.SET, Kind.LIST):
+            return ("",)  # one empty text, as in etcd: a list of allowed names that is given empty allows none
     try:
         return flag.parse(given)
     except ValueError as error:

@@ -65,7 +65,7 @@ def log_settings(
     number = LEVELS.get(_ALIASES.get(level.lower(), level.lower()))
     if number is None:
         raise UnknownLevel(f'unrecognized level: "{level}"')
-    if form not in ("json", "console"):
+    if form not in ("", "json", "console"):
         raise ConfigError(f"unknown log format: {form}, supported values json, console")
     if JOURNAL in outputs and len(outputs) > 1:
         listed = " ".join(f'"{output}"' for output in outputs)
@@ -74,7 +74,7 @@ def log_settings(
             "override 'default' value with something else"
         )
     places = () if "/dev/null" in outputs else tuple(STDERR if output == DEFAULT else output for output in outputs)
-    return LogSettings(number, places, form == "json", rotation)
+    return LogSettings(number, places, form != "console", rotation)
 
 
 def _rotation(outputs: tuple[str, ...], text: str) -> Rotation:

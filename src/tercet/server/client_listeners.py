@@ -223,10 +223,13 @@ def server_options(config: ServerConfig) -> ServerOptions:
     interval, timeout = config.grpc_keepalive_interval_seconds, config.grpc_keepalive_timeout_seconds
     if timeout <= 0:  # as in etcd: gRPC's own. A client that had to answer at once would lose its connection
         interval, timeout = 7200.0, 20.0
+    shortest = config.grpc_keepalive_min_time_seconds
+    if shortest <= 0:  # likewise gRPC's own
+        shortest = 300.0
     return ServerOptions(
         max_message_bytes=config.max_request_bytes + _GRPC_OVERHEAD_BYTES,
         max_concurrent_streams=config.max_concurrent_streams,
-        keepalive_min_seconds=config.grpc_keepalive_min_time_seconds,
+        keepalive_min_seconds=shortest,
         keepalive_interval_seconds=interval,
         keepalive_timeout_seconds=timeout,
         measure_durations=config.metrics == "extensive",

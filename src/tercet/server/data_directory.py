@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -99,6 +99,7 @@ def open_member(
             logger.warning("repaired the write-ahead log: %s", recovered.repaired)
         require_database(storage, recovered)
     else:
+        _check_learners(bootstrap.members, config.max_learners)
         metadata = internal_pb2.Metadata(NodeID=bootstrap.member_id, ClusterID=bootstrap.cluster_id)
         wal = WAL.create(files, str(paths.wal), metadata.SerializeToString(), segment_bytes=storage.segment_bytes)
         recovered = Recovered(b"", HardState(), None, [], None)
@@ -141,6 +142,12 @@ def open_member(
             data=str(paths.data),
             peer_urls=known_peer_urls(config, recovered),
         ) from damage
+    try:
+        _check_learners(state_machine.membership.members.values(), config.max_learners)
+    except ConfigError:
+        backend.close()
+        wal.close()
+        raise
     if config.force_new_cluster and bootstrap is None:
         urls = [url.text for url in config.initial_advertise_peer_urls]
         recovered = force_new_cluster(state_machine, wal, recovered, member_id=metadata.NodeID, peer_urls=urls)
@@ -162,6 +169,12 @@ def lease_seconds_min(config: ServerConfig) -> int:
     """1.5 election timeouts in whole seconds, so that a new leader can be elected before a lease expires."""
     milliseconds = 3 * config.election_ticks // 2 * config.heartbeat_interval
     return -(-milliseconds // 1000)
+
+
+def _check_learners(members: Iterable[Member], most: int) -> None:
+    """Raises ConfigError, with etcd's text, if --max-learners is lower than the number of learners that there are."""
+    if sum(member.is_learner for member in members) > most:
+        raise ConfigError("membership: too many learner members in cluster")
 
 
 def _founding_members(config: ServerConfig, own_id: int) -> tuple[Member, ...]:

@@ -107,6 +107,7 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
     for number in _SIGNALS:
         loop.add_signal_handler(number, _received, number, end)
     starting = asyncio.ensure_future(server.start())
+    refusal = ""
     try:
         first: set[asyncio.Future[Any]] = {starting, ended}
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -115,12 +116,14 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
             gc.freeze()  # without a collection: it would hold up the first requests, and start leaves little garbage
             await ended
     except (ConfigError, StorageFailure) as error:
-        logger.critical("discovery failed", extra=fields(error=str(error)))
+        refusal = str(error)
         end(1)
     finally:
         starting.cancel()
         await asyncio.wait([starting])
         await server.stop()
+    if refusal:
+        logger.critical("discovery failed", extra=fields(error=refusal))  # the last line, which whoever looks reads first
     return ended.result()
 
 

@@ -32,7 +32,7 @@ class PeerListeners:
             files = with_self_signed(files, str(self_signed), config.listen_peer_urls, years=years)
         self.files = files
         """Empty without TLS."""
-        self.dial_tls = ClientTls(files) if not files.is_empty else None
+        self.dial_tls = ClientTls(files) if files.ca or not files.is_empty else None
         self._tls = ServerTls(files, PEER_PROTOCOLS) if not files.is_empty else None
         self._listeners: list[Listener] = []
         self._addresses = open_addresses(

@@ -123,7 +123,7 @@ def check_value(name: str, text: str) -> None:
     flag = FLAGS.get(name) or RETIRED[name]
     if name in _WORDS and text not in ("", *_WORDS[name]):
         raise InvalidFlag(f"{text!r} is not one of {', '.join(_WORDS[name])}")
-    if not text and flag.kind not in (Kind.STRING, Kind.SET, Kind.LIST, Kind.URLS, Kind.ORIGINS, Kind.GATES):
+    if not text and flag.kind not in (Kind.STRING, Kind.SET, Kind.LIST, Kind.URLS, Kind.GATES):
         raise InvalidFlag(f"has no value; expected {_expected(flag.kind)}")
     try:
         flag.parse(text)

@@ -58,6 +58,8 @@ def _open(output: str, settings: LogSettings) -> logging.Handler:
         return logging.StreamHandler(sys.stdout)
     if output == JOURNAL:
         return JournalHandler()
+    if not output:
+        raise ConfigError('open sink "": open : no such file or directory')  # Python opens the working directory
     try:
         if settings.rotation is not None:
             return RotatingHandler(output, settings.rotation)
