@@ -16,7 +16,7 @@ from tests.support.processes import TERCET, environment
 from tests.support.waiting import scaled
 
 TERCETCTL = (sys.executable, "-c", "import sys; from tercet.cli.tercetctl import main; sys.exit(main())")
-RED = b"\x1b[31mError:\x1b[0m"
+RED = b"\x1b[31m"
 
 
 def at_terminal(*words: str, **variables: str) -> bytes:
@@ -104,7 +104,11 @@ def test_both_lines_of_a_new_password_may_be_pasted_at_once() -> None:
 
 
 def test_an_error_is_red_at_a_terminal() -> None:
-    assert at_terminal("gte").startswith(RED)
+    """All of its first line: programs that talk to a terminal look for "Error: " and what follows."""
+    assert at_terminal("gte").startswith(RED + b"Error: unknown command")
+    first, rest = at_terminal("get", "--gte").split(b"\r\n", 1)
+    assert (first[:5], first[-4:]) == (RED, b"\x1b[0m")
+    assert b"\x1b" not in rest
 
 
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])

@@ -95,7 +95,9 @@ def _show_help(found: Found, out: Output) -> int:
 
 def _fail(code: int, text: str) -> int:
     if text:
-        _warn(f"{Colours(sys.stderr.isatty()).red('Error:')} {text}")
+        first, newline, rest = f"Error: {text}".partition("\n")
+        # The whole line, or programs that talk to a terminal, such as expect, would not find "Error: " before its text.
+        _warn(Colours(sys.stderr.isatty()).red(first) + newline + rest)
     return code
 
 
