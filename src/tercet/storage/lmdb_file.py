@@ -296,6 +296,10 @@ def open_newest(directory: str, *, map_bytes: int = MAP_BYTES) -> tuple[LmdbFile
         try:
             if generations(directory) != numbers:  # its owner has made a new one
                 raise StorageFailure(f"{path} is locked by another process")
+            if numbers:
+                # The process before may have ended between the rename of this file and its sync. A power cut that took the
+                # rename back, and kept the removal of what it replaced, would leave no database.
+                sync_directory(directory)
             for name in os.listdir(directory):
                 other = os.path.join(directory, name)
                 if other not in (path, path + _LOCK_SUFFIX) and not other.endswith(DAMAGED_SUFFIX):
@@ -306,10 +310,9 @@ def open_newest(directory: str, *, map_bytes: int = MAP_BYTES) -> tuple[LmdbFile
             os.close(fd)
             raise
         file = LmdbFile(path, map_bytes=map_bytes, fd=fd)
-        if numbers:
-            sync_directory(directory)
-        else:
-            file.sync()
+        # Its newest commit may be in the page cache only, for the same reason; the log is going to be cut after it.
+        file.sync()
+        if not numbers:
             promote(file, generation_path(directory, 0))
         sync_directory(os.path.dirname(os.path.abspath(directory)))
     except OSError as error:
