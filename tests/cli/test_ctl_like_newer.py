@@ -215,13 +215,19 @@ class Following:
             )
             for program, endpoint in zip(programs, endpoints, strict=True)
         ]
-        outputs = [process.stdout for process in self.processes if process.stdout]
-        self.printed = [b"".join(output.readline() for _ in range(prints)) for output in outputs]
+        self.printed = [b"" for _ in self.processes]
+        self.read(prints)
         if watches:
             wait_until(
                 lambda: all(watchers(endpoint) > count for endpoint, count in zip(endpoints, before, strict=True)),
                 f"{words} watches at both servers",
             )
+
+    def read(self, lines: int) -> None:
+        """Wait until both have printed so many lines more."""
+        for number, process in enumerate(self.processes):
+            assert process.stdout is not None
+            self.printed[number] += b"".join(process.stdout.readline() for _ in range(lines))
 
     def end(self, number: signal.Signals | None) -> tuple[object, ...]:
         """What both did, comparable, after a signal or by themselves. IDs of leases are left out."""
@@ -236,12 +242,14 @@ class Following:
 
 
 @pytest.mark.parametrize(
-    "flags", [[], ["-w", "json", "--prev-kv"], ["-w", "fields"], ["--", "sh", "-c", "echo $ETCD_WATCH_KEY"]]
+    ("flags", "prints"),
+    [([], 9), (["-w", "json", "--prev-kv"], 3), (["-w", "fields"], 33), (["--", "sh", "-c", "echo $ETCD_WATCH_KEY"], 12)],
 )
-def test_watch(newer_pair: NewerPair, flags: list[str]) -> None:
+def test_watch(newer_pair: NewerPair, flags: list[str], prints: int) -> None:
     following = Following(newer_pair, ["watch", "watched", *flags], watches=True)
     check(newer_pair, [["put", "watched", "1"], ["put", "watched", "2"], ["del", "watched"]])
-    time.sleep(stretched(1))
+    following.read(prints)
+    time.sleep(stretched(0.3))  # either may still wait for its command to exit, and print more than it should
     theirs, ours = following.end(signal.SIGINT)
     assert theirs == ours
 

@@ -118,7 +118,7 @@ def a_waiter_gives_up(stage: Stage) -> None:
     for lease in (11, 12, 13):
         stage.grant(lease)
     stage.call("v3lockpb.Lock/Lock", name=b"g", lease=11)
-    stage.call("v3lockpb.Lock/Lock", timeout=1, name=b"g", lease=12)
+    stage.call("v3lockpb.Lock/Lock", timeout=3, name=b"g", lease=12)
     stage.wait_for_keys(b"g/", 1)
     stage.wait_for_watches(0)
     waiting = stage.begin("v3lockpb.Lock/Lock", name=b"g", lease=13)
@@ -167,7 +167,7 @@ def a_candidate_gives_up(stage: Stage) -> None:
     for lease in (31, 32):
         stage.grant(lease)
     stage.call("v3electionpb.Election/Campaign", name=b"c", lease=31, value=b"1")
-    stage.call("v3electionpb.Election/Campaign", timeout=1, name=b"c", lease=32, value=b"2")
+    stage.call("v3electionpb.Election/Campaign", timeout=3, name=b"c", lease=32, value=b"2")
     stage.wait_for_keys(b"c/", 1)
     stage.keys(b"c/")
 

@@ -12,7 +12,7 @@ import pytest
 from tercet.proto import rpc_pb2
 from tests.differential.twins import refusal
 from tests.support.newer import needs_newer_etcd, newer_etcd
-from tests.support.processes import QUICK, TERCET, Cluster
+from tests.support.processes import STEADY, TERCET, Cluster
 from tests.support.waiting import stretched
 
 _UNKNOWN = 0xDEAD
@@ -110,7 +110,7 @@ def story(asked: Asked) -> None:
 def test_each_change_is_answered_as_by_etcd(tmp_path: Path) -> None:
     names = ("n1", "n2", "n3")
     clusters = [
-        Cluster.plan(tmp_path / kind, names, QUICK, programs=dict.fromkeys(names, program))
+        Cluster.plan(tmp_path / kind, names, STEADY, programs=dict.fromkeys(names, program))
         for kind, program in (("tercet", TERCET), ("newer", newer_etcd()))
     ]
     try:

@@ -113,7 +113,8 @@ def test_a_client_that_respects_the_interval_is_never_disconnected(pauses: list[
 
 def test_the_server_closes_on_a_client_that_does_not_answer_pings() -> None:
     async def main() -> None:
-        options = ServerOptions(keepalive_interval_seconds=0.05, keepalive_timeout_seconds=1.0)
+        # The answering client runs in this process: a pause must not be as long as the timeout.
+        options = ServerOptions(keepalive_interval_seconds=0.05, keepalive_timeout_seconds=3.0)
         async with serving(options=options) as (server, port):
             mute = await RawPeer.connect(port)
             answering = Channel("127.0.0.1", port)

@@ -13,6 +13,7 @@ from tercet.proto import rpc_pb2
 from tercet.rpc import Kind, Method, Peer, unary
 from tercet.server.slow_calls import SlowCalls
 from tercet.server.slow_requests import SlowApplies
+from tests.support.waiting import settled
 
 
 class Call:
@@ -164,17 +165,13 @@ def test_an_idle_member_does_not_look() -> None:
 
     async def scenario() -> None:
         running = asyncio.get_running_loop().create_task(SlowCalls(calls, 0.3, SlowApplies(0.02)).run())
-        await asyncio.sleep(0.2)
-        assert looks == 1
+        assert await settled(lambda: looks, quiet_seconds=0.2) == 1
         open_calls.append(call)
         intake_of_running_loop().spend(1)
         await looks_are(4)  # while the call is open
         call.finished = True
         open_calls.clear()
-        await asyncio.sleep(0.2)
-        before = looks
-        await asyncio.sleep(0.2)
-        assert looks == before
+        before = await settled(lambda: looks, quiet_seconds=0.2)
         intake_of_running_loop().spend(1)
         await looks_are(before + 1)
         running.cancel()

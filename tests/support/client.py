@@ -109,7 +109,7 @@ class Client:
 
     # --- Maintenance and Cluster
 
-    def status(self, timeout: float = 2) -> rpc_pb2.StatusResponse:
+    def status(self, timeout: float = 10) -> rpc_pb2.StatusResponse:
         return self.call("Maintenance/Status", rpc_pb2.StatusRequest(), rpc_pb2.StatusResponse, timeout)
 
     def hash_kv(self, revision: int, timeout: float = 10) -> rpc_pb2.HashKVResponse:
