@@ -29,8 +29,10 @@ from tests.support.waiting import scaled
 BIN = Path(sys.executable).parent
 TERCET = (str(BIN / "tercet"),)
 ETCD = (str(BIN / "etcd"),)
-QUICK = ("--heartbeat-interval=50", "--election-timeout=600")
-"""Elections in a second, for tests that need several. A busy machine pauses a member for tenths of a second."""
+QUICK = ("--heartbeat-interval=50", "--election-timeout=1200")
+"""Elections in two seconds, for tests that need several. A busy machine pauses a member for a second; an election then would
+fail the requests of tests that expect none.
+"""
 STEADY = ("--heartbeat-interval=100", "--election-timeout=3000")
 """For tests that need the same leader from beginning to end."""
 
