@@ -91,14 +91,17 @@ def test_each_shape_of_cluster_is_measured() -> None:
 def test_compare(tmp_path: Path, name: str) -> None:
     line = ["--quick", "--seconds", "0.3", "--only", name, "-w", "json"]
     line += ["--tercet-program", binary("etcd"), "--data-dir", str(tmp_path / "bench")]
-    result = CliRunner().invoke(compare.command, line)
-    assert result.exit_code == 0, result.output
-    (found,) = json.loads(result.stdout)
+    for _ in range(5):
+        result = CliRunner().invoke(compare.command, line)
+        assert result.exit_code == 0, result.output
+        (found,) = json.loads(result.stdout)
+        if found["baseline_per_second"] and found["per_second"]:  # else a member was paused for all of the time
+            break
     assert found["workload"] == name
     assert found["baseline_per_second"] > 0
     assert found["per_second"] > 0
     assert len(found["cpu"]) == 2
-    assert found["ratio"] == pytest.approx(found["per_second"] / found["baseline_per_second"], rel=0.01)
+    assert found["ratio"] == pytest.approx(found["per_second"] / found["baseline_per_second"], rel=0.01, abs=0.001)
     assert not list((tmp_path / "bench").iterdir())  # removed
 
 

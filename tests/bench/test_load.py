@@ -56,8 +56,11 @@ def test_total_below_the_number_of_clients() -> None:
 
 
 def test_duration_ends_the_run_and_warmup_is_not_counted() -> None:
-    measured, seen = run(measure(done, Extent(seconds=0.2, warmup=0.2)))
-    assert 0.19 < measured.seconds < scaled(5)
+    for _ in range(5):
+        measured, seen = run(measure(done, Extent(seconds=0.2, warmup=0.2)))
+        assert 0.19 < measured.seconds < scaled(5)
+        if measured.requests:  # else this process was paused for all of the time
+            break
     assert 0 < measured.requests < seen
 
 

@@ -12,7 +12,10 @@ from tests.client.member import run
 
 def test_each_event_is_counted(tmp_path: Path) -> None:
     load = WatchLoad("few", 150, LOADS[2].create, keys=50, per_put=150, silent=10)
-    outcome = run(measure(etcd_system(), load, tmp_path / "etcd", Extent(seconds=0.5, warmup=0.1)))
+    for attempt in range(5):
+        outcome = run(measure(etcd_system(), load, tmp_path / f"etcd{attempt}", Extent(seconds=0.5, warmup=0.1)))
+        if outcome.puts_per_second:  # else the member was paused for all of the time
+            break
     assert outcome.events_per_second > 0
     assert outcome.puts_per_second > 0
 
