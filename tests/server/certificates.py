@@ -29,14 +29,17 @@ class Pair:
 
 
 class Authority:
-    def __init__(self, directory: Path, name: str = "ca") -> None:
+    """issuer: the authority that signs this one; None: its own root."""
+
+    def __init__(self, directory: Path, name: str = "ca", issuer: Authority | None = None) -> None:
         self.directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
+        signing = self._key if issuer is None else issuer._key
         now = datetime.now(UTC)
         builder = (
             x509.CertificateBuilder()
             .subject_name(_name(name))
-            .issuer_name(_name(name))
+            .issuer_name(_name(name) if issuer is None else issuer._certificate.subject)
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=1))
@@ -44,7 +47,9 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         )
         own = self._key.public_key()
-        self._certificate = identified(builder, own, own, is_authority=True).sign(self._key, hashes.SHA256())
+        builder = identified(builder, own, signing.public_key(), is_authority=True)
+        self._certificate = builder.sign(signing, hashes.SHA256())
+        self.serial = self._certificate.serial_number
         self.path = str(directory / f"{name}.crt")
         Path(self.path).write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 

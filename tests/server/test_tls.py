@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -273,7 +274,26 @@ def test_a_revoked_certificate_is_rejected(authority: Authority, der: bool) -> N
     good, bad = authority.sign("good", "c"), authority.sign("bad", "c")
     crl = authority.revoke(bad.serial, der=der)
     assert reason(authority, good, crl=crl) == ""
-    assert reason(authority, bad, crl=crl) == f"transport: certificate serial {bad.serial:x} revoked"
+    assert reason(authority, bad, crl=crl) == f"transport: certificate serial {hexadecimal(bad.serial)} revoked"
+
+
+def hexadecimal(serial: int) -> str:
+    """Of whole bytes."""
+    text = f"{serial:x}"
+    return text if len(text) % 2 == 0 else f"0{text}"
+
+
+def test_certificates_of_a_revoked_authority_are_rejected(authority: Authority, tmp_path: Path) -> None:
+    between, other = Authority(tmp_path, "between", authority), Authority(tmp_path, "other", authority)
+    crl = authority.revoke(between.serial)
+    bad, good = between.sign("bad", "c"), other.sign("good", "c")
+    for pair, above in ((bad, between), (good, other)):
+        with Path(pair.cert).open("a") as file:
+            file.write(Path(above.path).read_text())
+    assert reason(authority, good, crl=crl) == ""
+    assert reason(authority, bad, crl=crl) == f"transport: certificate serial {hexadecimal(between.serial)} revoked"
+    context = ServerTls(serving(good, ca=authority.path, crl=crl)).context()
+    assert context.num_tickets == 0, "a session that is resumed by a ticket has no certificates above the client's"
 
 
 def test_a_changed_crl_is_read_again(authority: Authority) -> None:
@@ -285,8 +305,18 @@ def test_a_changed_crl_is_read_again(authority: Authority) -> None:
     authority.revoke(client.serial)
     os.utime(files.crl, ns=(1, 1))
     assert "revoked" in check.reason(server)
+    authority.revoke()
+    os.utime(files.crl, ns=(1, 1))
+    assert check.reason(server) == "", "changed, with the same time"
     os.remove(files.crl)
     assert "no such file" in check.reason(server)
+
+
+def test_a_crl_with_the_time_0_is_read(authority: Authority) -> None:
+    client = authority.sign("c", "c")
+    crl = authority.revoke(client.serial)
+    os.utime(crl, ns=(0, 0))
+    assert "revoked" in reason(authority, client, crl=crl)
 
 
 def test_an_unreadable_crl_is_a_config_error(authority: Authority, tmp_path: Path) -> None:
@@ -311,6 +341,33 @@ def test_an_unreadable_crl_is_a_config_error(authority: Authority, tmp_path: Pat
 )
 def test_a_peers_address_is_checked_against_its_sans(sans: tuple[tuple[str, str], ...], remote: str, allowed: bool) -> None:
     assert asyncio.run(comes_from_its_address({"subjectAltName": sans}, remote)) is allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("n1.peers.example", True),
+        ("N1.Peers.example", True),
+        ("alias.example", True),
+        ("*.peers.example", True),
+        ("*.example", True),
+        ("n2.peers.example", False),
+        ("*.n1.peers.example", False),
+        ("peers.example", False),
+    ],
+)
+def test_a_peers_address_may_be_looked_up_in_reverse(name: str, allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lookup(address: str) -> tuple[str, list[str], list[str]]:
+        assert address == "10.0.0.1"
+        return "n1.peers.example.", ["alias.example"], [address]
+
+    def nothing(*of: object, **more: object) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "gethostbyaddr", lookup)
+    monkeypatch.setattr(socket, "getaddrinfo", nothing)
+    certificate = {"subjectAltName": (("IP Address", "10.0.0.9"), ("DNS", name))}
+    assert asyncio.run(comes_from_its_address(certificate, "::ffff:10.0.0.1")) is allowed
 
 
 def test_host_names_and_cns_of_certificates() -> None:

@@ -105,6 +105,10 @@ def server_context(files: TlsFiles, protocols: Sequence[str]) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_REQUIRED
         _load_ca(context, files, ssl.Purpose.CLIENT_AUTH)
         _check_names(context, files, ssl.Purpose.CLIENT_AUTH)
+    if files.crl:
+        # OpenSSL's tickets hold the client's certificate without those above it, which may be revoked, too.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
     return context
 
 

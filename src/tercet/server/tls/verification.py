@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ class PeerCheck:
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._revoked: frozenset[int] = frozenset()
-        self._crl_changed = 0
+        self._crl_stamp: tuple[int, int, int] | None = None
         if files.crl:
             self._refresh_crl()
 
@@ -46,9 +47,10 @@ class PeerCheck:
                 self._refresh_crl()
             except ConfigError as error:
                 return str(error)
-            serial = int(str(certificate["serialNumber"]), 16)
-            if serial in self._revoked:
-                return f"transport: certificate serial {serial:x} revoked"
+            for sent in _sent_certificates(connection) or [certificate]:
+                serial = int(str(sent["serialNumber"]), 16)
+                if serial in self._revoked:
+                    return f"transport: certificate serial {_as_bytes(serial).hex()} revoked"
         return ""
 
     async def address_reason(self, connection: ssl.SSLObject, remote: str) -> str:
@@ -61,14 +63,29 @@ class PeerCheck:
         return self._files.check_san
 
     def _refresh_crl(self) -> None:
+        """A time alone is not enough: files of container images often have the time 0, the new ones as the old."""
         try:
-            changed = os.stat(self._files.crl).st_mtime_ns
-            if changed != self._crl_changed:
+            found = os.stat(self._files.crl)
+            stamp = found.st_ino, found.st_size, found.st_mtime_ns
+            if stamp != self._crl_stamp:
                 with open(self._files.crl, "rb") as file:
                     self._revoked = _revoked_serials(file.read(), self._files.crl)
-                self._crl_changed = changed
+                self._crl_stamp = stamp
         except OSError as error:
             raise ConfigError(f"open {self._files.crl}: {os.strerror(error.errno or 0).lower()}") from error
+
+
+def _sent_certificates(connection: ssl.SSLObject) -> list[Certificate]:
+    """All that the other side has sent, its own first: a CRL may revoke the authority in between that has signed it.
+
+    Empty where Python does not tell: before 3.13 the method has a private name.
+    """
+    chain = getattr(getattr(connection, "_sslobj", None), "get_unverified_chain", None)
+    return [one.get_info() for one in (chain() or ())] if chain is not None else []
+
+
+def _as_bytes(serial: int) -> bytes:
+    return serial.to_bytes((serial.bit_length() + 7) // 8, "big")
 
 
 def _revoked_serials(content: bytes, path: str) -> frozenset[int]:
@@ -133,7 +150,8 @@ def _matches(pattern: str, host: str) -> bool:
 async def comes_from_its_address(certificate: Certificate, remote: str) -> bool:
     """Whether a peer's address is among the SANs of its certificate; a certificate without SANs passes.
 
-    Host names are resolved, so this may wait; a wildcard is matched against the reverse lookup of the address.
+    Host names are resolved, so this may wait. A name also passes if the reverse lookup of the address gives it, and a wildcard
+    if that ends like it.
     """
     names, addresses = _alternatives(certificate, "DNS"), _alternatives(certificate, "IP Address")
     if not names and not addresses:
@@ -142,18 +160,31 @@ async def comes_from_its_address(certificate: Certificate, remote: str) -> bool:
         return True
     loop = asyncio.get_running_loop()
     for name in names:
+        if name.startswith("*."):
+            continue
         try:
-            if name.startswith("*."):
-                reverse, _ = await loop.getnameinfo((remote, 0))
-                if _matches(name.lower(), reverse.lower().rstrip(".")):
-                    return True
-                continue
             found = await loop.getaddrinfo(name, None)
         except (OSError, ValueError):  # a name that does not resolve, or that is none: with a label above 63 bytes
             continue
         if any(_same_address(str(entry[4][0]), remote) for entry in found):
             return True
-    return False
+    if not names:
+        return False
+    reverse = await loop.run_in_executor(None, _reverse_lookup, remote)
+    return any(_names(name.lower(), found) for name in names for found in reverse)
+
+
+def _reverse_lookup(address: str) -> list[str]:
+    try:
+        name, others, _ = socket.gethostbyaddr(unmapped(address))
+    except (OSError, ValueError):
+        return []
+    return [found.lower().removesuffix(".") for found in (name, *others)]
+
+
+def _names(alternative: str, found: str) -> bool:
+    """Unlike in `_matches`, a wildcard stands for any number of labels, as in etcd."""
+    return found.endswith(alternative[1:]) if alternative.startswith("*.") else found == alternative
 
 
 def mismatch(certificate: Certificate, remote: str) -> str:
