@@ -9,9 +9,9 @@ import pytest
 from google.protobuf.message import Message
 
 from tercet import errors
-from tercet.auth import Identity
+from tercet.auth import Identity, SimpleTokens
 from tercet.errors import StorageFailure
-from tercet.proto import auth_pb2, rpc_pb2
+from tercet.proto import auth_pb2, internal_pb2, rpc_pb2
 from tercet.raft.types import Entry, MessageType
 from tercet.replica.replica import Options
 from tercet.replica.requests import AppliedRequest, RequestIds, encode_request
@@ -97,6 +97,37 @@ def test_d22_a_follower_restored_by_a_snapshot_has_the_users_permissions_and_rev
     for one in (follower, follower.after_power_cut()):
         assert state(one) == EXPECTED
         check_permissions(one)
+
+
+def test_an_installed_snapshot_revokes_the_tokens_of_changed_users() -> None:
+    """The follower has not applied the entries by which the others have revoked them."""
+    users = ("same", "changed", "deleted", "again")
+    added = [("auth_user_add", rpc_pb2.AuthUserAddRequest(name=name, hashedPassword=HASH)) for name in users]
+    logins = [("authenticate", internal_pb2.InternalAuthenticateRequest(name=name, simple_token=name)) for name in users]
+    common: list[tuple[str, Message]] = [*SETUP, *added, *logins]
+    other = base64.b64encode(b"$2a$04$other").decode()
+    changes: list[tuple[str, Message]] = [
+        ("auth_user_change_password", rpc_pb2.AuthUserChangePasswordRequest(name="changed", hashedPassword=other)),
+        ("auth_user_delete", rpc_pb2.AuthUserDeleteRequest(name="deleted")),
+        ("auth_user_delete", rpc_pb2.AuthUserDeleteRequest(name="again")),
+        ("auth_user_add", rpc_pb2.AuthUserAddRequest(name="again", hashedPassword=other)),
+    ]
+    disable: list[tuple[str, Message]] = [("auth_disable", rpc_pb2.AuthDisableRequest())]
+    for ends, valid in ((changes, {"same"}), (disable, set())):
+        leader, follower = LoneMember(), LoneMember()
+        tokens = SimpleTokens(clock=lambda: 0.0, ttl_seconds=300)
+        for member, requests in ((leader, [*common, *ends]), (follower, common)):
+            member.settle()
+            member.replica.auth.tokens = tokens if member is follower else SimpleTokens(clock=lambda: 0.0, ttl_seconds=300)
+            made = entries(requests, 4)
+            member.follow(made, commit=made[-1].index)
+        names = {name: f"{name}.{4 + len(common) - len(users) + at}".encode() for at, name in enumerate(users)}
+        assert all(tokens.find(token) for token in names.values())
+        message, content = snapshot_of(leader, term=2)
+        follower.receive_database(message, content)
+        follower.settle()
+        assert follower.replica.applied_index == leader.replica.applied_index
+        assert {name for name, token in names.items() if tokens.find(token)} == valid
 
 
 def test_a_restart_keeps_everything_and_goes_on_checking() -> None:

@@ -133,6 +133,9 @@ class JwtTokens:
 
     def revoke_all(self) -> None: ...
 
+    def holders(self) -> list[str]:
+        return []
+
     def _verify(self, token: bytes) -> tuple[Claim, float] | None:
         """The claim, and the time at which it expires: infinite if the token does not say."""
         self._spend(_VERIFY_WORK + (len(token) >> _WORK_SHIFT))

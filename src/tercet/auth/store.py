@@ -26,12 +26,27 @@ _ROOT_PERMISSION: Final = auth_pb2.Permission(permType=auth_pb2.Permission.READW
 
 
 class AuthStore(AuthRules):
-    """The auth state of one member. `tokens` are not part of it: they survive an installed snapshot, and no restart."""
+    """The auth state of one member. `tokens` are not part of it: they survive no restart, and of an installed snapshot those of
+    users that have other passwords in it are revoked.
+    """
 
     def __init__(self, backend: Backend, tokens: Tokens | None = None) -> None:
         """Raises StorageFailure for records that cannot be read."""
         self.tokens: Tokens = NoTokens() if tokens is None else tokens
         super().__init__(backend)
+
+    def adopt_rules(self, others: AuthRules) -> None:
+        """A snapshot has replaced the backend's content. The entries that it stands for may have revoked tokens. (etcd keeps
+        them: with its old token a user goes on at this member after a change of the password.)
+        """
+        tokens = self.tokens
+        if not others.is_enabled:
+            tokens.revoke_all()
+        for name in tokens.holders():
+            user, other = self.users.get(name), others.users.get(name)
+            if user is None or other is None or user.password != other.password:
+                tokens.revoke(name)
+        super().adopt_rules(others)
 
     # --- the flag and logins
 

@@ -64,6 +64,10 @@ class Tokens(Protocol):
 
     def revoke_all(self) -> None: ...
 
+    def holders(self) -> list[str]:
+        """The users that may have a token which `revoke` would end."""
+        ...
+
 
 class NoTokens:
     """`--auth-token ''`: clients are identified by their certificates alone."""
@@ -86,6 +90,9 @@ class NoTokens:
     def revoke(self, username: str) -> None: ...
 
     def revoke_all(self) -> None: ...
+
+    def holders(self) -> list[str]:
+        return []
 
 
 class _Revocable:
@@ -184,6 +191,9 @@ class SimpleTokens:
         self._sessions.clear()
         self._to_sweep.clear()
         self._of_users.clear()
+
+    def holders(self) -> list[str]:
+        return list(self._of_users)
 
 
 def fingerprint(token: bytes) -> str:
