@@ -7,9 +7,10 @@ import random
 import pytest
 
 from tercet.errors import RequestError
-from tercet.mvcc import NO_DELETE, NO_PUT, PREV_KV, Budget, Watch, WatchHub, WatchRefused, WatchStream, watch_hub
+from tercet.mvcc import NO_DELETE, NO_PUT, PREV_KV, Budget, Watch, WatchHub, WatchRefused, WatchStream, watch_hub, whole_apply
 from tercet.mvcc.watch_cohort import BATCH_REVISIONS, Cohort
-from tests.mvcc.watching import Change, Client, Delete, Watched, revisions
+from tercet.mvcc.watch_history import KEPT_REVISIONS
+from tests.mvcc.watching import Change, Client, Delete, Op, Put, Txn, Watched, revisions
 from tests.support.fakes import uses_fakes
 
 
@@ -310,6 +311,54 @@ def test_the_queue_is_bounded_and_nothing_is_lost() -> None:
 RANGES = ((b"a", b""), (b"b", b""), (b"c", b""), (b"a", b"c"), (b"b", b"d"), (b"\0", None), (b"b", None), (b"a", b"b"))
 
 
+@pytest.mark.parametrize("flags", [0, PREV_KV])
+def test_a_compaction_after_a_large_request_does_not_end_watches_that_were_up_to_date(flags: int) -> None:
+    """Neither is what they must still get removed."""
+    watched = Watched()
+    client, slow = Client(watched.hub), Client(watched.hub, room=1)
+    keys = [b"%04d" % number for number in range(1200)]
+    watched.put(*keys)
+    watch = watched.hub.create(client.stream, 0, b"0", b"~", 0, flags)
+    late = watched.hub.create(slow.stream, 0, b"x", b"", 0, 0)
+    watched.put(b"x")
+    watched.settle()
+    watched.delete(b"0", b"2")
+    for key in (b"0000", b"x", b"0000"):
+        watched.put(key)
+    watched.store.compact(watched.store.revision)
+    for _ in range(10):
+        assert watched.store.compaction_step()
+    assert watched.hub.create(slow.stream, 0, b"0", b"~", 4, 0), "others are ended as ever"
+    watched.settle(work=100)
+    assert client.got(0) == watched.expected(watch, 3)
+    assert not client.ended
+    slow.read()
+    watched.settle()
+    slow.read()
+    watched.settle()
+    assert slow.ended == {late.id: 7, 1: 7}
+    while watched.store.compaction_step():
+        assert watched.store.pins.allow(7)
+
+
+def test_a_compaction_does_not_wait_for_ever_for_watches_that_cannot_follow() -> None:
+    watched = Watched()
+    watched.hub.queue_bytes_max = 1
+    client = Client(watched.hub)
+    watched.hub.create(client.stream, 0, b"a", b"", 0, 0)
+    watched.put(b"a")
+    for _ in range(KEPT_REVISIONS + 20):
+        whole_apply(watched.store.txn(Txn(success=[Op(request_put=Put(key=b"b"))])))
+    watched.store.compact(watched.store.revision)
+    assert watched.store.compaction_step()
+    cohort = watched.hub.catch_up._cohorts[0]
+    while cohort.cursor < 2 + KEPT_REVISIONS:
+        assert not watched.store.pins.allow(watched.store.compact_revision)
+        assert watched.hub.step(Budget(1000))
+    watched.hub.step(Budget(10))
+    assert watched.store.pins.allow(watched.store.compact_revision)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_random_histories(seed: int) -> None:
     """Creates, cancels, slow readers, compactions, snapshots, half applied requests: each watch gets exactly its events."""
@@ -346,6 +395,8 @@ def test_random_histories(seed: int) -> None:
         watched.hub.close(client.stream)
     watched.settle()
     assert (watched.hub.watches, watched.hub.streams) == (0, 0)
+    while watched.store.compaction_step():
+        assert watched.store.pins.allow(watched.store.compact_revision), "a compaction waits for a watch that is no more"
 
 
 def test_a_stream_is_not_up_to_date_because_its_watches_once_were() -> None:
@@ -420,6 +471,7 @@ def _random_step(watched: Watched, clients: list[Client], firsts: dict[Watch, in
         firsts.pop(watch, None)
     elif kind == "step":
         watched.hub.step(Budget(chance.choice((1, 10, 100, 2000))))
+        watched.store.compaction_step(chance.choice((1, 1000)))
     elif kind == "read":
         client.read()
     elif kind == "compact":
@@ -427,8 +479,7 @@ def _random_step(watched: Watched, clients: list[Client], firsts: dict[Watch, in
             watched.store.compact(chance.randint(1, watched.store.revision))
         except RequestError:
             return
-        while watched.store.compaction_step():
-            pass
+        watched.store.compaction_step(chance.choice((1, 1000)))
     elif kind == "snapshot":
         watched.replace_store()
     else:

@@ -74,6 +74,11 @@ class CatchUp:
         """Let the live cohort continue from its cursor."""
         self._cohorts.append(cohort)
 
+    def release_history(self) -> None:
+        """The store is replaced."""
+        for cohort in self._cohorts:
+            cohort.release_history()
+
     def step(self, live: Cohort, can_join: bool, budget: Budget) -> None:
         """Do a slice of the work. can_join: whether the live cohort has been sent everything."""
         if self._unsynced:
@@ -92,6 +97,7 @@ class CatchUp:
                 self._fail(cohort, error)
             budget.left += left - allowed
             if not cohort.count and cohort.is_clean:
+                cohort.release_history()
                 self._delivered += cohort.delivered
                 self._cohorts.remove(cohort)
                 self._unsynced += self._blocked
@@ -145,7 +151,9 @@ class CatchUp:
     def _advance(self, cohort: Cohort, budget: Budget) -> bool:
         """Read and send a slice of history. Returns whether the cohort is up to date."""
         history = self._history
-        if cohort.cursor < history.compact_revision and self._expire(cohort, budget):
+        if cohort.kept is not None and cohort.cursor >= cohort.kept.until:
+            cohort.release_history()
+        if cohort.cursor < history.compact_revision and cohort.kept is None and self._expire(cohort, budget):
             return False
         if cohort.is_sending and cohort.flush(budget):
             return False

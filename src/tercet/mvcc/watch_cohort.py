@@ -14,7 +14,7 @@ from typing import Final
 
 from tercet.mvcc.events import Event
 from tercet.mvcc.watch import NO_DELETE, NO_PUT, PIECE_BYTES, PREV_KV, Batch, WaitingWatches, Watch, WatchGroup, WatchIndex
-from tercet.mvcc.watch_history import History
+from tercet.mvcc.watch_history import History, KeptHistory
 from tercet.mvcc.watch_memory import BATCH_BYTES, LARGE_BATCH_BYTES, LARGE_BATCH_REVISIONS, LargeBatches
 from tercet.mvcc.watch_ranges import KeyRange
 from tercet.mvcc.work import BYTES_SHIFT, FETCH, VISIT, WRITE, Budget
@@ -28,7 +28,7 @@ _BATCHED: Final = 16  # encoded events that are put together, between two looks 
 class Cohort:
     """Watches that have been sent everything before revision `cursor`, writes below `sub` of it included.
 
-    is_live: fed by the requests as they are applied; else it reads history.
+    is_live: fed by the requests as they are applied; else it reads history. kept: what holds back compactions meanwhile.
     """
 
     __slots__ = (
@@ -49,6 +49,7 @@ class Cohort:
         "delivered",
         "index",
         "is_live",
+        "kept",
         "sub",
         "waiting",
     )
@@ -60,6 +61,7 @@ class Cohort:
         self.cursor = cursor
         self.sub = 0
         self.is_live = is_live
+        self.kept: KeptHistory | None = None
         self.index = WatchIndex()
         self.waiting = WaitingWatches()
         self.delivered = 0  # events times watches
@@ -265,7 +267,7 @@ class Cohort:
             if group.with_previous < len(group.watches):
                 budget.left -= len(event.encoded()) >> BYTES_SHIFT
             if group.with_previous:
-                budget.left -= FETCH + (len(self._history.encoded_with_previous(event)) >> BYTES_SHIFT)
+                budget.left -= FETCH + (len(self._with_previous(event)) >> BYTES_SHIFT)
         return False
 
     def _send_to(self, watch: Watch, group: WatchGroup, first: int, last: int, revision: int, budget: Budget) -> bool:
@@ -305,13 +307,22 @@ class Cohort:
             for event in pending[batch.looked_at : batch.looked_at + _BATCHED]:
                 batch.looked_at += 1
                 if not (unwanted_delete if event.is_delete else unwanted_put):
-                    encoded = self._history.encoded_with_previous(event) if flags & PREV_KV else event.encoded()
+                    encoded = self._with_previous(event) if flags & PREV_KV else event.encoded()
                     batch.add(encoded)
                     if len(encoded) <= PIECE_BYTES:
                         budget.left -= len(encoded) >> BYTES_SHIFT
             budget.left -= VISIT
         batch.close()
         return batch
+
+    def _with_previous(self, event: Event) -> bytes:
+        return self._history.encoded_with_previous(event, is_kept=self.kept is not None)
+
+    def release_history(self) -> None:
+        """Compactions need not wait for these watches any more."""
+        kept, self.kept = self.kept, None
+        if kept is not None:
+            kept.release()
 
     def _end_group(self, group: WatchGroup) -> None:
         group.pending = []

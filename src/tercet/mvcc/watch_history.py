@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Final
 
 from tercet.errors import CorruptRecord
 from tercet.mvcc.encoding import TOMBSTONE, encode_revision_key
@@ -11,6 +12,28 @@ from tercet.mvcc.store import Store
 from tercet.storage.interfaces import Bucket
 
 Record = tuple[bytes, bytes]
+
+KEPT_REVISIONS: Final = 10_000
+
+
+class KeptHistory:
+    """Holds back what compactions remove, for watches that were up to date until the hub could not follow: their clients read,
+    and a compaction right after a large request must not end them.
+
+    until: the revision from which compactions need not wait any more, KEPT_REVISIONS on.
+    """
+
+    __slots__ = ("_pinned", "_pins", "until")
+
+    def __init__(self, store: Store, cursor: int) -> None:
+        """cursor: the first revision that they have not been sent; not below the compact revision."""
+        self._pins = store.pins
+        self._pinned = cursor - 1  # for prev_kv
+        self._pins.add(self._pinned)
+        self.until = cursor + KEPT_REVISIONS
+
+    def release(self) -> None:
+        self._pins.remove(self._pinned)
 
 
 class History:
@@ -57,12 +80,15 @@ class History:
             found.append((stored_key, value))
         return found
 
-    def encoded_with_previous(self, event: Event) -> bytes:
-        """The event with prev_kv: the pair before its request, unless there was none or a compaction has removed it."""
+    def encoded_with_previous(self, event: Event, *, is_kept: bool = False) -> bytes:
+        """The event with prev_kv: the pair before its request, unless there was none or a compaction has removed it.
+
+        is_kept: a KeptHistory holds back the compaction.
+        """
         encoded = event.encoded_with_previous
         if encoded is None:
             previous = None
-            if event.revision > self.store.compact_revision and not event.is_create:
+            if (is_kept or event.revision > self.store.compact_revision) and not event.is_create:
                 try:
                     previous = self.store.get_at(event.key, event.revision - 1)
                 except CorruptRecord:  # the alarm is raised; the event itself is good, and is sent, as by etcd

@@ -6,7 +6,8 @@
 
 The live cohort holds all watches that are up to date; those that are not read history (watch_catch_up.py) and join it. If the
 live cohort cannot follow (its queue is full, one request wrote too much, an installed snapshot has skipped revisions), it
-catches up as a whole, from the backend, where it was: nothing is lost, nothing is sent twice, no memory is taken.
+catches up as a whole, from the backend, where it was: nothing is lost, nothing is sent twice, no memory is taken. Compactions
+wait for it a while: its clients read as fast as it sends.
 
 A stream without room gets nothing: its watches leave their cohort, and continue from history once the client reads, or end if a
 compaction has overtaken them. So a client that does not read costs what its stream may queue, and nobody waits for it.
@@ -26,7 +27,7 @@ from tercet.mvcc.store import Store
 from tercet.mvcc.watch import Receiver, Watch, WatchStream
 from tercet.mvcc.watch_catch_up import SLICE_WORK, CatchUp
 from tercet.mvcc.watch_cohort import Cohort
-from tercet.mvcc.watch_history import History
+from tercet.mvcc.watch_history import History, KeptHistory
 from tercet.mvcc.watch_memory import LargeBatches
 from tercet.mvcc.work import OPERATION, WRITE, Budget
 
@@ -137,6 +138,8 @@ class WatchHub(WriteListener):
         cohort.cursor = self._queue[0][0].revision if self._queue else revision
         cohort.sub = self._queue[0][self._collected].sub if self._collected or cohort.has_begun else 0
         cohort.is_live = False
+        if cohort.count and cohort.cursor >= self._history.compact_revision:
+            cohort.kept = KeptHistory(self._history.store, cohort.cursor)
         self._queue.clear()
         self._queue_bytes = self._collected = 0
         self.queue_bytes_max = QUEUE_BYTES_MAX
@@ -147,6 +150,7 @@ class WatchHub(WriteListener):
     def replace_store(self, store: Store) -> None:
         """An installed snapshot has replaced the store: watches continue from their revisions in the new one's history."""
         next_revision = self._history.next_revision
+        self.catch_up.release_history()
         self._history.store = store
         store.watch_writes(self)
         self._fall_behind(next_revision)
