@@ -189,6 +189,19 @@ def test_an_error_before_the_first_response_is_the_status_and_later_a_line() -> 
     run(test)
 
 
+@pytest.mark.parametrize("timeout", [b"1n", b"-1S"])
+def test_a_stream_that_is_too_late_fails_like_a_unary_call(timeout: bytes) -> None:
+    async def unwanted(stream: ServerStream) -> None:
+        raise AssertionError("the call has begun")
+
+    async def test() -> None:
+        handlers = {WATCH: bidi_stream(unwanted)}
+        status, _, body = await post(handlers, "/v3/watch", b"{}", (b"grpc-timeout", timeout))
+        assert (status, body) == (504, b'{"code":4, "message":"context deadline exceeded"}')
+
+    run(test)
+
+
 @pytest.mark.parametrize("received", [0, 1])
 def test_the_call_is_cancelled_with_the_response(received: int) -> None:
     async def test() -> None:

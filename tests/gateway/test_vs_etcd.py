@@ -179,6 +179,12 @@ def test_request_headers(pair: Pair, headers: dict[str, str]) -> None:
     pair.check("kv/range", '{"key":"YWJzZW50"}', headers)
 
 
+@pytest.mark.parametrize("timeout", ["1n", "-1S", "200m"])
+@pytest.mark.parametrize("path", ["watch", "lease/keepalive", "election/observe"])
+def test_streams_with_a_timeout(pair: Pair, path: str, timeout: str) -> None:
+    pair.check(path, '{"name":"bm9uZQ=="}', {"Grpc-Timeout": timeout})
+
+
 def test_older_paths(pair: Pair, tmp_path: Path) -> None:
     for path in (
         "/v3beta/kv/range",
