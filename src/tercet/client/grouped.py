@@ -24,9 +24,9 @@ class Arriving(Protocol[ItemT_co]):
 
 
 class Grouped(Generic[ItemT]):
-    """An Arriving iterator of the items of `groups`."""
+    """An Arriving iterator of the items of `groups`; None: a subclass has its own `__anext__`."""
 
-    def __init__(self, groups: AsyncGenerator[Iterable[ItemT], None]) -> None:
+    def __init__(self, groups: AsyncGenerator[Iterable[ItemT], None] | None = None) -> None:
         self._groups = groups
         self._arrived: deque[ItemT] = deque()
 
@@ -36,6 +36,8 @@ class Grouped(Generic[ItemT]):
     async def __anext__(self) -> ItemT:
         while True:
             if not self._arrived:
+                if self._groups is None:
+                    raise StopAsyncIteration
                 self._arrived.extend(await anext(self._groups))
             try:
                 return self._arrived.popleft()
@@ -48,4 +50,5 @@ class Grouped(Generic[ItemT]):
     async def aclose(self) -> None:
         """End the iteration."""
         self._arrived.clear()
-        await self._groups.aclose()
+        if self._groups is not None:
+            await self._groups.aclose()

