@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,12 +70,14 @@ class Watch:
     async def __anext__(self) -> rpc_pb2.WatchResponse:
         if self._ended:
             raise StopAsyncIteration
-        while (response := self._state.take()) is None:
+        state = self._state
+        while (response := state.take()) is None:
             await self._woken()
             if self._ended:  # closed by another task
                 raise StopAsyncIteration
         self._ended = response.canceled
-        self._stream.taken(self._state)
+        if state.phase is Phase.PAUSED:
+            self._stream.taken(state)
         return response
 
     async def created(self) -> bool:
@@ -181,7 +184,7 @@ class WatchStream:
     def _send(self) -> None:
         """Send what is due. Requests are small, and no more than a few a watch, so none waits for the server to read."""
         stream = self._stream
-        if stream is None:
+        if stream is None or not self._watches.has_requests:
             return
         try:
             for request in self._watches.take_requests():
@@ -215,6 +218,7 @@ class WatchStream:
                 self._stream = stream
                 self._watches.opened()
                 self._send()
+                stream.handle_at_once(partial(self._receive_at_once, stream))
                 async for message in stream:
                     count += 1
                     await self._receive(message)
@@ -227,6 +231,20 @@ class WatchStream:
             if self._stream is stream:
                 self._detach()
         return count > 0
+
+    def _receive_at_once(self, stream: Stream, message: bytes) -> bool:
+        """Buffer events that arrive while the pump waits, without waking it. False: it is a message for the pump."""
+        if stream is not self._stream:  # it is about to be closed
+            return False
+        try:
+            response = methods.WATCH.decode(message)
+        except Exception:  # protobuf's, which the pump raises
+            return False
+        if not self._watches.is_plain(response):
+            return False
+        self._watches.received(response, len(message))
+        self._send()
+        return True
 
     async def _receive(self, message: bytes) -> None:
         self._watches.received(methods.WATCH.decode(message), len(message))

@@ -49,6 +49,10 @@ class WatchSet:
     def __len__(self) -> int:
         return len(self._watches)
 
+    @property
+    def has_requests(self) -> bool:
+        return bool(self._requests)
+
     def take_requests(self) -> list[rpc_pb2.WatchRequest]:
         """What to send on the open stream, in this order."""
         requests, self._requests = self._requests, []
@@ -109,7 +113,9 @@ class WatchSet:
 
     def received(self, response: rpc_pb2.WatchResponse, size_bytes: int = 0) -> None:
         """size_bytes: of the message."""
-        if response.header.cluster_id and self._is_other_cluster(response.header.cluster_id):
+        header = response.header
+        cluster_id, revision = header.cluster_id, header.revision
+        if cluster_id and self._is_other_cluster(cluster_id):
             return
         if response.created:
             self._created(response)
@@ -124,7 +130,12 @@ class WatchSet:
                 self._deliver(found, response, size_bytes)
             elif response.watch_id not in self._cancelled:
                 self._cancel(response.watch_id)
-        self._revision_seen = max(self._revision_seen, response.header.revision)
+        if revision > self._revision_seen:
+            self._revision_seen = revision
+
+    def is_plain(self, response: rpc_pb2.WatchResponse) -> bool:
+        """Whether `received` only delivers this response: it sets neither `suspicion` nor `must_reopen`, and ends no watch."""
+        return not (response.created or response.canceled) and response.header.cluster_id in (0, self._cluster_id)
 
     def verify(self, header: rpc_pb2.ResponseHeader) -> None:
         """Compare what was seen with the header of a linearizable read, which no live cluster answers with less."""

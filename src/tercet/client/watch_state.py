@@ -83,8 +83,9 @@ class WatchState:
             response = self._complete_revisions(response)
             if not response.events:
                 return
-        if response.events:
-            self.next_revision = response.events[-1].kv.mod_revision + 1
+        events = response.events
+        if events:
+            self.next_revision = events[-1].kv.mod_revision + 1
         elif response.watch_id != ALL_WATCHES:
             self.next_revision = max(self.next_revision, response.header.revision + 1)
         self._push(response, size_bytes)

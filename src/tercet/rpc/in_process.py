@@ -256,6 +256,9 @@ class InProcessStream:
             raise self._failure(self._call.error)
         return parts
 
+    def handle_at_once(self, handle: Callable[[bytes], bool]) -> None:
+        """Without effect: the server would run what the client does."""
+
     async def headers_received(self) -> None:
         """Return once the handler has sent headers, or ended the call."""
         await self._call.headers_sent.wait()
