@@ -3,7 +3,9 @@
     python -m tercet.bench.client_worker CLIENT ENDPOINT SECONDS FIRST_REVISION EVENTS
 
 Prints one JSON object: operations a second, p99 and processor time (of this process, in seconds an operation) for each load,
-events a second of a watch that starts in the past, the memory of an idle watch, and processor time and modules of the import.
+events a second of watches that start in the past, the memory of an idle watch, and processor time and modules of the import.
+The key and the value of each event are read. Of the watch of transactions the time begins with the first event: all others
+are sent with it, so that the server's pace is not measured.
 Clients of other projects need other versions and implementations of protobuf, so each has a process.
 """
 
@@ -29,13 +31,20 @@ IN_FLIGHT = (1, 256)
 WATCHES = 1000
 """Idle watches of one client whose memory is measured."""
 WATCHED = b"watched/"
+"""Keys that were put one by one."""
+WATCHED_TXNS = b"watched-txns/"
+"""Keys that were put by transactions."""
+
+TXN_WATCH = "watch of transactions"
+WATCHES_OF = {"watch": WATCHED, TXN_WATCH: WATCHED_TXNS}
+"""The prefixes of which all events are received, by what the figures call them."""
 
 Operation = Callable[[bytes], Any]
 Figures = dict[str, float]
 
 
 class Asynchronous:
-    """An asyncio client. events: yields the size of each group of events; None: its watch cannot start in the past.
+    """An asyncio client. events: yields the size of each group of events of a prefix; None: no watch can start in the past.
 
     watch: creates a watch of a key, and returns what must be kept; None: it has no watch that can be left idle.
     """
@@ -44,7 +53,7 @@ class Asynchronous:
         self,
         put: Operation,
         get: Operation,
-        events: Callable[[int], AsyncIterator[int]] | None,
+        events: Callable[[bytes, int], AsyncIterator[int]] | None,
         watch: Operation | None,
     ) -> None:
         self.put = put
@@ -57,7 +66,7 @@ class Blocking:
     """A client for threads."""
 
     def __init__(
-        self, put: Operation, get: Operation, events: Callable[[int], Iterator[int]] | None, watch: Operation | None
+        self, put: Operation, get: Operation, events: Callable[[bytes, int], Iterator[int]] | None, watch: Operation | None
     ) -> None:
         self.put = put
         self.get = get
@@ -71,9 +80,11 @@ async def _async_client(endpoint: str) -> AsyncIterator[Asynchronous]:
 
     async with AsyncClient(endpoint) as client:
 
-        async def events(revision: int) -> AsyncIterator[int]:
-            async with client.watch(WATCHED, prefix=True, since=revision) as watch:
+        async def events(prefix: bytes, revision: int) -> AsyncIterator[int]:
+            async with client.watch(prefix, prefix=True, since=revision) as watch:
                 async for batch in watch:
+                    for event in batch:
+                        _read(event.key, event.value)
                     yield len(batch.events)
 
         def watch(key: bytes) -> Any:
@@ -87,8 +98,9 @@ async def _aetcd(endpoint: str) -> AsyncIterator[Asynchronous]:
     host, port = endpoint.split(":")
     async with import_module("aetcd").Client(host, int(port)) as client:
 
-        async def events(revision: int) -> AsyncIterator[int]:
-            async for _ in await client.watch_prefix(WATCHED, start_revision=revision):
+        async def events(prefix: bytes, revision: int) -> AsyncIterator[int]:
+            async for event in await client.watch_prefix(prefix, start_revision=revision):
+                _read(event.kv.key, event.kv.value)
                 yield 1
 
         yield Asynchronous(lambda key: client.put(key, VALUE), client.get, events, client.watch)
@@ -106,9 +118,11 @@ def _client(endpoint: str) -> Iterator[Blocking]:
 
     with Client(endpoint) as client:
 
-        def events(revision: int) -> Iterator[int]:
-            with client.watch(WATCHED, prefix=True, since=revision) as watch:
+        def events(prefix: bytes, revision: int) -> Iterator[int]:
+            with client.watch(prefix, prefix=True, since=revision) as watch:
                 for batch in watch:
+                    for event in batch:
+                        _read(event.key, event.value)
                     yield len(batch.events)
 
         yield Blocking(lambda key: client.put(key, VALUE), client.get, events, lambda key: client.watch(key).__enter__())
@@ -119,10 +133,12 @@ def _etcd3(endpoint: str, module: str = "etcd3") -> Iterator[Blocking]:
     host, port = endpoint.split(":")
     with import_module(module).client(host, int(port)) as client:
 
-        def events(revision: int) -> Iterator[int]:
-            responses, _ = client.watch_prefix_response(WATCHED, start_revision=revision)
+        def events(prefix: bytes, revision: int) -> Iterator[int]:
+            responses, _ = client.watch_prefix_response(prefix, start_revision=revision)
             for response in responses:
-                yield len(response.events)
+                for event in response.events:
+                    _read(event.key, event.value)
+                    yield 1
 
         yield Blocking(lambda key: client.put(key, VALUE), client.get, events, client.watch)
 
@@ -173,14 +189,12 @@ async def measure_asynchronous(name: str, endpoint: str, seconds: float, revisio
             used = time.process_time()
             latencies = await _drive(operation, in_flight, seconds)
             figures.update(_summary(what, in_flight, seconds, latencies, time.process_time() - used))
-        if client.events is not None:
-            begin, used, seen = time.perf_counter(), time.process_time(), 0
-            async for size in client.events(revision):
-                seen += size
-                if seen >= count:
+        for what, prefix in WATCHES_OF.items() if client.events is not None else ():
+            timed = Timed(count)
+            async for size in client.events(prefix, revision):
+                if timed.is_last(size):
                     break
-            figures["watch"] = seen / (time.perf_counter() - begin)
-            figures["watch cpu"] = (time.process_time() - used) / seen
+            figures.update(timed.summary(what))
     return figures
 
 
@@ -216,14 +230,12 @@ def measure_blocking(name: str, endpoint: str, seconds: float, revision: int, co
             used = time.process_time()
             latencies = _drive_threads(operation, in_flight, seconds)
             figures.update(_summary(what, in_flight, seconds, latencies, time.process_time() - used))
-        if client.events is not None:
-            begin, used, seen = time.perf_counter(), time.process_time(), 0
-            for size in client.events(revision):
-                seen += size
-                if seen >= count:
+        for what, prefix in WATCHES_OF.items() if client.events is not None else ():
+            timed = Timed(count)
+            for size in client.events(prefix, revision):
+                if timed.is_last(size):
                     break
-            figures["watch"] = seen / (time.perf_counter() - begin)
-            figures["watch cpu"] = (time.process_time() - used) / seen
+            figures.update(timed.summary(what))
     return figures
 
 
@@ -246,6 +258,35 @@ def _drive_threads(operation: Operation, in_flight: int, seconds: float) -> list
     for thread in threads:
         thread.join()
     return latencies
+
+
+class Timed:
+    """The time of a watch of `count` events."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._seen = 0
+        self._at_first = 0
+        self._begin = self._first = time.perf_counter()
+        self._used = time.process_time()
+
+    def is_last(self, size: int) -> bool:
+        """Count a group of events. Returns whether all have arrived."""
+        if not self._seen:
+            self._at_first, self._first = size, time.perf_counter()
+        self._seen += size
+        return self._seen >= self._count
+
+    def summary(self, what: str) -> Figures:
+        cpu, now = time.process_time() - self._used, time.perf_counter()
+        counted, since = self._seen, self._begin
+        if what == TXN_WATCH and self._seen > self._at_first:
+            counted, since = self._seen - self._at_first, self._first
+        return {what: counted / (now - since), f"{what} cpu": cpu / self._seen}
+
+
+def _read(key: bytes, value: bytes) -> None:
+    """What a program does with an event."""
 
 
 def _summary(what: str, in_flight: int, seconds: float, latencies: list[float], cpu_seconds: float) -> Figures:

@@ -2,11 +2,12 @@
 
     python -m tercet.bench.clients
 
-Puts and gets with 1 and 256 in flight, the events a second of a watch that reads history, the memory of an idle watch, and the
-import: its processor time, and the modules that it loads beside asyncio's. The
-processor time is the client's own, and depends least on what else the machine does. The clients of other projects are
-the extra `tercet[bench-clients]`; one that is not installed is left out, with the reason. All run in turns on one etcd with one
-member, each in a process of its own, so that what differs is the client.
+Puts and gets with 1 and 256 in flight, the events a second of watches that read history, the memory of an idle watch, and the
+import: its processor time, and the modules that it loads beside asyncio's. One watch reads puts, of which etcd sends 1,000
+every 100 ms; the other one reads transactions of 100 puts, which it sends at once. The processor time is the client's own, and
+depends least on what else the machine does. The clients of other projects are the extra `tercet[bench-clients]`; one that is
+not installed is left out, with the reason. All run in turns on one etcd with one member, each in a process of its own, so that
+what differs is the client.
 """
 
 from __future__ import annotations
@@ -26,7 +27,16 @@ from rich.console import Console
 from rich.table import Table
 
 from tercet.bench.arena import Shape, etcd_system, running, with_log_tail
-from tercet.bench.client_worker import ASYNCHRONOUS, BLOCKING, IN_FLIGHT, VALUE, WATCHED, Figures
+from tercet.bench.client_worker import (
+    ASYNCHRONOUS,
+    BLOCKING,
+    IN_FLIGHT,
+    TXN_WATCH,
+    VALUE,
+    WATCHED,
+    WATCHED_TXNS,
+    Figures,
+)
 from tercet.bench.latency import milliseconds
 from tercet.bench.report import wide_console
 from tercet.client import ClusterChannel
@@ -34,6 +44,9 @@ from tercet.errors import TercetError
 from tercet.proto import rpc_pb2
 
 EVENTS = 20_000
+EVENTS_OF_TXN = 100
+TXN_VALUE = b"v" * 32
+"""Small, so that all events fit in one message of 4 MiB, gRPC's limit of those clients that do not ask for fragments."""
 FILL_IN_FLIGHT = 200
 WORKER_SECONDS_MAX = 300
 MODULES = {"aetcd": "aetcd", "etcd-client-py": "etcd_client", "etcd3": "etcd3"}
@@ -84,17 +97,25 @@ async def _fill(endpoint: str) -> int:
 
         first = await put(0)
         await asyncio.gather(*(put_all() for _ in range(FILL_IN_FLIGHT)))
+        for start in range(0, EVENTS, EVENTS_OF_TXN):
+            await channel.kv.txn(rpc_pb2.TxnRequest(success=map(_txn_put, range(start, start + EVENTS_OF_TXN))))
         return first
+
+
+def _txn_put(number: int) -> rpc_pb2.RequestOp:
+    return rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=WATCHED_TXNS + b"%06d" % number, value=TXN_VALUE))
 
 
 def table(figures: dict[str, Figures]) -> Table:
     loads = [f"{what} {in_flight}" for what in ("put", "get") for in_flight in IN_FLIGHT]
-    made = Table("client", *(f"{load}: /s, p99, µs" for load in loads), "watch: events/s, µs", "a watch, KiB", "import, ms")
+    watches = ("watch", TXN_WATCH)
+    columns = *(f"{load}: /s, p99, µs" for load in loads), *(f"{watch}: events/s, µs" for watch in watches)
+    made = Table("client", *columns, "a watch, KiB", "import, ms")
     for name, one in figures.items():
         cells = [f"{one[load]:,.0f}, {milliseconds(one[f'{load} p99'])}, {one[f'{load} cpu'] * 1e6:,.0f}" for load in loads]
-        watch = f"{one['watch']:,.0f}, {one['watch cpu'] * 1e6:,.1f}" if "watch" in one else "-"
+        cells += [f"{one[what]:,.0f}, {one[f'{what} cpu'] * 1e6:,.1f}" if what in one else "-" for what in watches]
         memory = f"{one['watch bytes'] / 1024:.1f}" if "watch bytes" in one else "-"
-        made.add_row(name, *cells, watch, memory, f"{one['import'] * 1e3:.0f}, {one['modules']:.0f} modules")
+        made.add_row(name, *cells, memory, f"{one['import'] * 1e3:.0f}, {one['modules']:.0f} modules")
     return made
 
 
