@@ -286,7 +286,9 @@ def test_unreachable_hosts_are_findings(operator: Operator, tmp_path: Path) -> N
     text = asyncio.run(asyncio.wait_for(scenario(), 60))
     assert list(dict.fromkeys(finding.host for finding in text)) == ["node1", "node2", "node3"]
     by_check = {finding.check: finding for finding in text if finding.host == "node1"}
-    assert by_check["address"].level == by_check["fdatasync"].level == by_check["peers"].level == "ok"
+    assert by_check["address"].level == by_check["peers"].level == "ok"
+    assert by_check["fdatasync"].level in ("ok", "warning"), "on a busy machine a sync takes long"
+    assert "could not be measured" not in by_check["fdatasync"].text
     assert (by_check["ports"].level, by_check["ports"].text[:5]) == ("error", "port ")
     (node2,) = (finding for finding in text if finding.host == "node2")
     assert (node2.check, node2.level, node2.text.endswith(": connection refused")) == ("ssh", "error", True)
