@@ -22,6 +22,7 @@ from tercet.proto import auth_pb2
 
 _OPEN: Final = b"\x00"
 _WALK_KEPT: Final = 16  # ends of a walk that is not made again
+_SETS_ASKED_MAX: Final = 16  # roles, until what they have answered is remembered
 _SEARCHED_MAX: Final = 64  # permissions between the end and the key of an empty range, until its tree is asked
 
 Grant = tuple[bytes, bytes, int]
@@ -54,6 +55,10 @@ class KeySet:
             end = max(end, ends[last - 1]) if end and ends[last - 1] else b""
         self.merged += 1 + last - first
         begins[first:last], ends[first:last] = [begin], [end]
+
+    def holds(self, key: bytes) -> bool:
+        at = bisect_right(self.begins, key) - 1
+        return at >= 0 and (not self.ends[at] or key < self.ends[at])
 
     def remove(self, begin: bytes, grants: list[Grant], kinds: Kinds) -> None:
         """An interval that began here is not in the set any more: merge those around it again.
@@ -104,13 +109,14 @@ class RoleKeys:
 class GrantedKeys:
     """The keys that some roles together allow to read, or to write; in the order of the roles."""
 
-    __slots__ = ("_kinds", "_known", "_roles", "_sets", "_trees", "tree")
+    __slots__ = ("_denied", "_kinds", "_known", "_roles", "_sets", "_trees", "tree")
 
     def __init__(self, roles: Sequence[RoleKeys], kinds: Kinds, trees: Trees) -> None:
         self._roles = roles
         self._kinds = kinds
         self._sets = [role.readable if kinds is READ else role.writable for role in roles]
-        self._known = KeySet((), kinds)  # what long walks have found: in the union of all roles
+        self._known = KeySet((), kinds)  # what long walks and searches have found: in the union of all roles
+        self._denied = KeySet((), kinds)  # what searches have found to be in no role
         self._trees = trees
         self.tree: IntervalTree | None = None
 
@@ -120,16 +126,23 @@ class GrantedKeys:
             return self._holds(key)
         if is_empty(key, range_end):
             return self._covers_empty(key, range_end)
+        are_many = len(self._sets) > _SETS_ASKED_MAX
+        if are_many and (answer := self._remembered(key, range_end)) is not None:
+            return answer
         is_open = range_end == _OPEN
         for keys in self._sets:
             at = bisect_right(keys.begins, key) - 1
             if at >= 0:
                 end = keys.ends[at]
                 if not end or (not is_open and range_end <= end):
+                    if are_many:
+                        self._known.add(keys.begins[at], end)
                     return True
         return len(self._sets) > 1 and self._walk(key, range_end)
 
     def _holds(self, key: bytes) -> bool:
+        if len(self._sets) > _SETS_ASKED_MAX:
+            return self._search(key)
         for keys in self._sets:
             at = bisect_right(keys.begins, key) - 1
             if at >= 0:
@@ -137,6 +150,39 @@ class GrantedKeys:
                 if not end or key < end:
                     return True
         return False
+
+    def _search(self, key: bytes) -> bool:
+        """`_holds` of many roles. A thousand take 60 us, so the interval around the key that is found, granted or not, is kept."""
+        if self._known.holds(key):
+            return True
+        if self._denied.holds(key):
+            return False
+        begin, end = b"", b""
+        for keys in self._sets:
+            at = bisect_right(keys.begins, key)
+            if at and (not keys.ends[at - 1] or key < keys.ends[at - 1]):
+                self._known.add(keys.begins[at - 1], keys.ends[at - 1])
+                return True
+            if at:
+                begin = max(begin, keys.ends[at - 1])
+            if at < len(keys.begins):
+                end = min(end, keys.begins[at]) if end else keys.begins[at]
+        self._denied.add(begin, end)
+        return False
+
+    def _remembered(self, key: bytes, range_end: bytes) -> bool | None:
+        """What earlier searches have found; None: it is not known."""
+        is_open = range_end == _OPEN
+        at = bisect_right(self._known.begins, key) - 1
+        if at >= 0:
+            end = self._known.ends[at]
+            if not end or (not is_open and range_end <= end):
+                return True
+        denied = self._denied
+        after = bisect_right(denied.begins, key)
+        if denied.holds(key) or (after < len(denied.begins) and (is_open or denied.begins[after] < range_end)):
+            return False
+        return None
 
     def _walk(self, key: bytes, range_end: bytes) -> bool:
         """Go from end to end, as far as roles and what is known allow."""
@@ -163,8 +209,11 @@ class GrantedKeys:
             if not reached or (not is_open and reached >= range_end):
                 is_covered = True
                 break
-        if ends > _WALK_KEPT:
+        are_many = len(self._sets) > _SETS_ASKED_MAX
+        if ends > _WALK_KEPT or (ends and are_many):
             self._known.add(key, reached)
+        if are_many and not is_covered:
+            self._search(reached)
         return is_covered
 
     # A range that holds no key; see empty_ranges.py.

@@ -35,6 +35,7 @@ class AuthRecords:
         self.role_bytes_written = 0
         self.user_bytes_written = 0
         self._grants: dict[str, list[Grant]] = {}
+        self._roles_of: dict[str, tuple[str, ...]] = {}
         self.user_names = SortedKeys()
         self.role_names = SortedKeys()
         self.users = {name_of(key): _user(key, raw) for key, raw in backend.scan(Bucket.AUTH_USERS)}
@@ -50,6 +51,7 @@ class AuthRecords:
         self.users, self.user_names = others.users, others.user_names
         self.roles, self.role_names = others.roles, others.role_names
         self._grants = others._grants
+        self._roles_of = {}
         self.is_enabled = others.is_enabled
         self.revision = others.revision
         self._put_first_revision()
@@ -76,8 +78,19 @@ class AuthRecords:
             grants = self._grants[name] = [(one.key, one.range_end, one.permType) for one in role.keyPermission]
         return grants
 
+    def roles_of_user(self, name: str) -> tuple[str, ...]:
+        """Empty for a user that does not exist. A message copies each of its names whenever they are looked at."""
+        roles = self._roles_of.get(name)
+        if roles is None:
+            user = self.users.get(name)
+            roles = () if user is None else tuple(user.roles)
+            if user is not None:
+                self._roles_of[name] = roles
+        return roles
+
     def put_user(self, user: auth_pb2.User) -> None:
         name = name_of(user.name)
+        self._roles_of.pop(name, None)
         if name not in self.users:
             self.user_names.add(user.name)
         self.users[name] = user
@@ -99,6 +112,7 @@ class AuthRecords:
         self._backend.delete(Bucket.AUTH_USERS, self.user(name).name)
         self.user_names.remove(_key(name))
         del self.users[name]
+        self._roles_of.pop(name, None)
 
     def remove_role(self, name: str) -> None:
         """Raises ROLE_NOT_FOUND."""

@@ -128,19 +128,16 @@ class AuthRules(AuthRecords):
             return
         if not identity.username:
             raise errors.USER_EMPTY
-        user = self.users.get(identity.username)
-        if user is None:
+        if identity.username not in self.users:
             raise errors.USER_NOT_FOUND
-        if ROOT not in user.roles:
+        if not self.is_admin(identity):
             raise errors.PERMISSION_DENIED
 
     def is_admin(self, identity: Identity) -> bool:
-        user = self.users.get(identity.username)
-        return user is not None and ROOT in user.roles
+        return ROOT in self.roles_of_user(identity.username)
 
     def has_role(self, username: str, role: str) -> bool:
-        user = self.users.get(username)
-        return user is not None and role in user.roles
+        return role in self.roles_of_user(username)
 
     def password_of(self, username: str) -> bytes:
         """The stored hash. Raises AUTH_NOT_ENABLED, AUTH_FAILED (no such user) or NO_PASSWORD_USER."""
@@ -162,11 +159,11 @@ class AuthRules(AuthRecords):
             raise errors.AUTH_OLD_REVISION
         permissions = self._permissions.get(identity.username)
         if permissions is None:
-            user = self.users.get(identity.username)
-            if user is None:
+            if identity.username not in self.users:
                 logger.error("cannot find a user for permission check", extra=fields(user_name=identity.username))
                 raise errors.PERMISSION_DENIED
-            permissions = self._permissions[identity.username] = self._permissions_of_roles(tuple(user.roles))
+            permissions = self._permissions_of_roles(self.roles_of_user(identity.username))
+            self._permissions[identity.username] = permissions
         return permissions
 
     def _permissions_of_roles(self, names: tuple[str, ...]) -> Permissions:
