@@ -9,7 +9,7 @@ import pytest
 
 from tercet import errors
 from tercet.errors import Code
-from tercet.intake import TASK_WORK, TURN_WORK
+from tercet.intake import TASK_WORK, TURN_WORK, intake_of_running_loop
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.rpc import Channel, ClientStream, InProcessStream, Metadata, Peer, RpcError
 from tercet.services.authorization import Authorization
@@ -290,10 +290,14 @@ def test_many_streams_that_need_a_leader_end_over_several_turns() -> None:
                 listener(0)
             ended = member.methods[b"/etcdserverpb.Watch/Watch"].handled
             before = 0
+            ended_before_others: list[int] = []
             while before < len(clients):
                 await asyncio.sleep(0)
                 assert ended[Code.UNAVAILABLE] - before <= TURN_WORK // TASK_WORK
+                if ended[Code.UNAVAILABLE] and not before:
+                    intake_of_running_loop().run(lambda: ended_before_others.append(ended[Code.UNAVAILABLE]))
                 before = ended[Code.UNAVAILABLE]
+            assert ended_before_others[0] < len(clients), "they are not all queued in one turn, before the work of others"
 
     run(test())
 

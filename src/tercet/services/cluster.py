@@ -28,6 +28,7 @@ from tercet.rpc import Handler, UnaryCall, unary_async, unmarshal
 from tercet.services.authorization import Authorization, token_of
 from tercet.services.awaitables import read_index, settle
 from tercet.services.headers import Headers
+from tercet.slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class ClusterService:
         self._timeout_seconds = timeout_seconds
         self.promotions = 0  # made by this member as leader
         self.promotion_failures: dict[str, int] = {}  # by the error's text
-        self._turn = asyncio.Lock()  # of those that propose: one at a time tries again
+        self._turn = Slots()  # of those that propose: one at a time tries again
         self._headers = headers
         self._authorization = authorization
         self._connections = connections

@@ -8,24 +8,22 @@ Source: etcd server/etcdserver/api/v3rpc/interceptor.go, monitorLeader. Departs 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Final
 
 from tercet import errors
-from tercet.intake import intake_of_running_loop
 from tercet.replica.replica import Replica
 from tercet.rpc import ServerStream
 
 LOST_ELECTIONS: Final = 3  # etcd: maxNoLeaderCnt
+_ENDED_PER_TURN: Final = 50  # 20 us each
 
 
 class LeaderMonitor:
     """One for each member."""
 
-    __slots__ = ("_intake", "_loop", "_seconds", "_streams", "_timer")
+    __slots__ = ("_loop", "_seconds", "_streams", "_timer")
 
     def __init__(self, replica: Replica, *, election_seconds: float) -> None:
-        self._intake = intake_of_running_loop()
         self._loop = asyncio.get_running_loop()
         self._seconds = LOST_ELECTIONS * election_seconds
         self._streams: set[ServerStream] = set()
@@ -49,10 +47,13 @@ class LeaderMonitor:
     def _end_streams(self) -> None:
         self._timer = None
         streams, self._streams = self._streams, set()
-        for stream in streams:
-            self._intake.run(partial(_end, stream))
+        self._end_some(list(streams))
 
-
-def _end(stream: ServerStream) -> None:
-    stream.fail(errors.NO_LEADER.code, errors.NO_LEADER.message)
-    stream.cancel_handler()
+    def _end_some(self, streams: list[ServerStream]) -> None:
+        """End some of those that had no leader, and the rest in later turns: there may be 100,000."""
+        for stream in streams[-_ENDED_PER_TURN:]:
+            stream.fail(errors.NO_LEADER.code, errors.NO_LEADER.message)
+            stream.cancel_handler()
+        del streams[-_ENDED_PER_TURN:]
+        if streams:
+            self._loop.call_soon(self._end_some, streams)
