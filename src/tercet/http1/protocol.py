@@ -105,6 +105,7 @@ class HttpProtocol(asyncio.Protocol):
         self._transport = None
         if self._task is not None and self._task.done():  # cancelled before; see `_serve`
             self._task = None
+        self._intake.free(self)
 
     def pause_writing(self) -> None:
         self._room = self._loop.create_future()

@@ -218,6 +218,7 @@ class ServerConnection(asyncio.Protocol):
             self._body.fail("the connection was lost")
         if self._task is not None:
             self._task.cancel()
+        self._intake.free(self)
 
     # For the listener
 

@@ -167,6 +167,7 @@ class WebSocket(asyncio.Protocol):
         self._end()
         if self._task is not None:
             self._task.cancel()
+        self._intake.free(self)
 
     def pause_writing(self) -> None:
         self._room.clear()

@@ -125,6 +125,7 @@ class ServerConnection(BoundedConnection):
         self.traffic.connections -= 1
         self.server.lost(self)
         self._abandon_calls()
+        self.intake.free(self)
 
     # Requests
 

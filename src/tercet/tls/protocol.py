@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any, Final, cast
 
+from tercet.intake import intake_of_running_loop
 from tercet.tls.engine import TlsEngine
 from tercet.tls.reasons import NOT_TLS, rejection_reason
 from tercet.tls.turns import TlsTurns
@@ -128,6 +129,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
             self.transport.lost(exc)
         else:
             self._on_lost()
+        intake_of_running_loop().free(self)
 
     def pause_writing(self) -> None:
         if self.transport is not None:
