@@ -152,7 +152,7 @@ class GrantedKeys:
         return False
 
     def _search(self, key: bytes) -> bool:
-        """`_holds` of many roles. A thousand take 60 us, so the interval around the key that is found, granted or not, is kept."""
+        """`_holds` of many roles. A thousand take 60 us: the interval around the key, granted or not, is remembered."""
         if self._known.holds(key):
             return True
         if self._denied.holds(key):
