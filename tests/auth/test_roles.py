@@ -177,3 +177,25 @@ def test_a_change_of_one_permission_among_many_merges_few_intervals() -> None:
     assert not is_permitted(auth, "ann", b"k/00700")
     assert auth._role_keys["r"].readable is keys
     assert keys.merged - before < 10
+
+
+def test_the_names_of_a_users_roles_are_read_once_after_a_change_of_the_user() -> None:
+    """20 names of a megabyte: 6 ms to look for `root`, and 13 ms to find the permissions, in each check."""
+    auth = store_with_users()
+    auth.grant_role("ann", "other")
+    roles = auth.roles_of_user("ann")
+    assert roles == ("other", "reader")
+    keys = {id(name) for name in (*auth.roles, *auth._role_keys)}
+    assert all(id(name) in keys for name in roles)
+    grant(auth, "reader", b"b")
+    assert auth.roles_of_user("ann") is roles
+    assert not auth.is_admin(auth.identity_of("ann"))
+    auth.grant_role("ann", "root")
+    assert auth.is_admin(auth.identity_of("ann"))
+    auth.revoke_role("ann", "root")
+    assert not auth.is_admin(auth.identity_of("ann"))
+    for name in auth.delete_role("reader"):
+        auth.remove_role_of(name, "reader")
+    assert auth.roles_of_user("ann") == ("other",)
+    auth.delete_user("ann")
+    assert auth.roles_of_user("ann") == ()

@@ -7,6 +7,7 @@ Source: etcd server/storage/schema/auth.go, auth_users.go, auth_roles.go.
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -39,7 +40,7 @@ class AuthRecords:
         self.user_names = SortedKeys()
         self.role_names = SortedKeys()
         self.users = {name_of(key): _user(key, raw) for key, raw in backend.scan(Bucket.AUTH_USERS)}
-        self.roles = {name_of(key): _role(key, raw) for key, raw in backend.scan(Bucket.AUTH_ROLES)}
+        self.roles = {intern(name_of(key)): _role(key, raw) for key, raw in backend.scan(Bucket.AUTH_ROLES)}
         self.user_names.load(sorted([_key(name) for name in self.users]))
         self.role_names.load(sorted([_key(name) for name in self.roles]))
         self.is_enabled = backend.get(Bucket.AUTH, _ENABLED_KEY) == b"\x01"
@@ -79,11 +80,15 @@ class AuthRecords:
         return grants
 
     def roles_of_user(self, name: str) -> tuple[str, ...]:
-        """Empty for a user that does not exist. A message copies each of its names whenever they are looked at."""
+        """Empty for a user that does not exist.
+
+        A message copies each of its names whenever they are looked at. Here they are the keys of `roles`: nothing compares
+        them again, though they may have a megabyte.
+        """
         roles = self._roles_of.get(name)
         if roles is None:
             user = self.users.get(name)
-            roles = () if user is None else tuple(user.roles)
+            roles = () if user is None else tuple([intern(role) for role in user.roles])
             if user is not None:
                 self._roles_of[name] = roles
         return roles
@@ -99,7 +104,7 @@ class AuthRecords:
         self._backend.put(Bucket.AUTH_USERS, user.name, encoded)
 
     def put_role(self, role: auth_pb2.Role) -> None:
-        name = name_of(role.name)
+        name = intern(name_of(role.name))
         if name not in self.roles:
             self.role_names.add(role.name)
         self.roles[name] = role

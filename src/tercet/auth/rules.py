@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from sys import intern
 from typing import Final
 
 from tercet import errors
@@ -50,7 +51,7 @@ class AuthRules(AuthRecords):
 
     def put_role(self, role: auth_pb2.Role) -> None:
         super().put_role(role)
-        name = name_of(role.name)
+        name = intern(name_of(role.name))
         self._grants.pop(name, None)
         self._role_keys[name] = RoleKeys(self.grants_of(role))
 

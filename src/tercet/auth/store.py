@@ -14,6 +14,7 @@ from typing import Final
 
 from tercet import errors
 from tercet.auth.permissions import Grant, is_grantable
+from tercet.auth.records import name_of
 from tercet.auth.rules import ROOT, AuthRules
 from tercet.auth.tokens import NoTokens, Tokens
 from tercet.log_fields import fields
@@ -104,7 +105,8 @@ class AuthStore(AuthRules):
         if self.is_enabled and name == ROOT:
             logger.error("cannot delete 'root' user", extra=fields(user_name=name))
             raise errors.INVALID_AUTH_MANAGEMENT
-        roles = list(self.user(name).roles)
+        self.user(name)
+        roles = list(self.roles_of_user(name))
         self.remove_user(name)
         self.raise_revision()
         self.tokens.revoke(name)
@@ -120,14 +122,15 @@ class AuthStore(AuthRules):
         self.put_user(user)
         self.raise_revision()
         self.tokens.revoke(request.name)
-        logger.info("changed a password of a user", extra=fields(user_name=request.name, user_roles=list(user.roles)))
+        roles = list(self.roles_of_user(request.name))
+        logger.info("changed a password of a user", extra=fields(user_name=request.name, user_roles=roles))
 
     def grant_role(self, username: str, role: str) -> None:
         """Granting a role twice changes nothing. Raises USER_NOT_FOUND or ROLE_NOT_FOUND; role root need not exist."""
         user = self.user(username)
         if role != ROOT and role not in self.roles:
             raise errors.ROLE_NOT_FOUND
-        roles = list(user.roles)
+        roles = list(self.roles_of_user(username))
         if role in roles:
             shown = fields(user_name=username, user_roles=roles, duplicate_role_name=role)
             logger.warning("ignored grant role request to a user", extra=shown)
@@ -146,7 +149,7 @@ class AuthStore(AuthRules):
             logger.error("'root' user cannot revoke 'root' role", extra=fields(user_name=username, role_name=role))
             raise errors.INVALID_AUTH_MANAGEMENT
         user = self.user(username)
-        before = list(user.roles)
+        before = list(self.roles_of_user(username))
         if not self._remove_role(user, role):
             raise errors.ROLE_NOT_GRANTED
         self.raise_revision()
@@ -156,7 +159,8 @@ class AuthStore(AuthRules):
 
     def roles_of(self, username: str) -> list[str]:
         """Raises USER_NOT_FOUND."""
-        return list(self.user(username).roles)
+        self.user(username)
+        return list(self.roles_of_user(username))
 
     # --- roles
 
@@ -239,7 +243,7 @@ class AuthStore(AuthRules):
         return found.SerializeToString(deterministic=True)[name_bytes:]  # field perm has the number of field keyPermission
 
     def _remove_role(self, user: auth_pb2.User, role: str) -> bool:
-        roles = list(user.roles)  # each look at one of protobuf's names makes a copy
+        roles = self.roles_of_user(name_of(user.name))
         if role not in roles:
             return False
         del user.roles[roles.index(role)]
