@@ -15,6 +15,8 @@ from tests.support.wire import Wire
 EMPTY = b"\0\0\0\0\0"
 STREAMS = range(1, 2 * 2000, 2)
 PER_TURN_MAX = 100
+FRAMES_PER_TURN_MAX = 2 * (32 << 10) // 10 + 2
+BYTES_PER_TURN_MAX = 17 << 20
 INITIAL_WINDOW = b"\0\4"
 
 
@@ -164,6 +166,61 @@ def test_connections_that_their_clients_close_together_end_over_several_turns() 
             await asyncio.sleep(0)
         for protocol, _ in pairs:
             protocol.connection_lost(None)
+        server.close()
+
+    run(main())
+
+
+def test_frames_of_a_byte_for_thousands_of_streams_leave_over_several_turns() -> None:
+    """A client that opens all windows by a byte makes a frame for each stream: 90 ms of one turn for 50,000."""
+
+    async def main() -> None:
+        server = Server({"/test.Test/Get": unary(lambda call, message: call.reply(bytes(100)))})
+        protocol, wire = await connected(server, INITIAL_WINDOW + bytes(4))
+        for number in range(4):
+            first = 1 + 4000 * number
+            block = raw.request_block(b"/test.Test/Get")
+            streams = range(first, first + 4000, 2)
+            asked = b"".join(frame(raw.HEADERS, 4, one, block) + frame(raw.DATA, 1, one, EMPTY) for one in streams)
+            await send(protocol, wire, asked)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        wire.written.clear()
+        protocol.data_received(frame(raw.SETTINGS, 0, 0, INITIAL_WINDOW + b"\0\0\0\1"))
+        frames = 0
+        while frames < 8000:
+            now = b"".join(wire.written).count(b"\0\0\1\0\0\0\0")
+            assert now - frames <= FRAMES_PER_TURN_MAX
+            frames = now
+            await asyncio.sleep(0)
+        server.close()
+
+    run(main())
+
+
+def test_what_many_connections_send_takes_several_turns() -> None:
+    """Five hundred clients that open their windows together, each for half a megabyte."""
+
+    async def main() -> None:
+        server = Server({"/test.Test/Get": unary(lambda call, message: call.reply(bytes(1 << 20)))})
+        block = raw.request_block(b"/test.Test/Get")
+        clients = []
+        for _ in range(60):
+            protocol, wire = await connected(server)
+            await send(protocol, wire, frame(raw.HEADERS, 4, 1, block) + frame(raw.DATA, 1, 1, EMPTY))
+            clients.append((protocol, wire))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        opened = frame(raw.WINDOW_UPDATE, 0, 0, b"\0\x20\0\0") + frame(raw.WINDOW_UPDATE, 0, 1, b"\0\x20\0\0")
+        for protocol, wire in clients:
+            wire.written.clear()
+            protocol.data_received(opened)
+        total = 0
+        while total < 56 << 20:
+            now = sum(len(piece) for _, wire in clients for piece in wire.written)
+            assert now - total <= BYTES_PER_TURN_MAX
+            total = now
+            await asyncio.sleep(0)
         server.close()
 
     run(main())

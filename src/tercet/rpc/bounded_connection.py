@@ -22,7 +22,7 @@ from tercet.intake import BYTES_SHIFT, Intake
 from tercet.rpc import headers as hdr
 from tercet.rpc.call import Peer, UnaryCall
 from tercet.rpc.client_traffic import TrafficCount
-from tercet.rpc.connection import PARSE_BYTES, Connection
+from tercet.rpc.connection import FLUSH_BYTES, PARSE_BYTES, Connection
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.frame_walk import FrameWalk
 from tercet.rpc.half_open import HalfOpenStreams
@@ -43,6 +43,9 @@ _STREAM_BYTES: Final = 6 << 20
 # A byte of HPACK can stand for a header of 4 KiB, which takes 10 us: what is parsed at a time can become 8 MiB of headers.
 _OTHERS_BYTES: Final = 2 << 10
 _OTHERS_BYTES_MIN: Final = 64
+# Each stream may get a frame of one byte when the client opens its window, 2 us. For many streams little is framed at a time.
+_MANY_STREAMS: Final = 2000
+_FLUSH_BYTES_OF_MANY: Final = 32 << 10
 _STREAMS_SHIFT: Final = 8  # one unit of a turn's work for each 256 streams, 5 to 10 us
 
 
@@ -142,7 +145,7 @@ class BoundedConnection(Connection):
         self.dirty = True  # answers given below leave with the flush below
         start = 0
         while True:
-            end = self._frames.next_piece(data, start, PARSE_BYTES, self._others_bytes())
+            end = self._frames.next_piece(data, start, PARSE_BYTES, self._adapt_to_streams())
             events = self.take(data if end - start == len(data) else data[start:end])
             if events < 0:
                 return b""
@@ -150,12 +153,16 @@ class BoundedConnection(Connection):
             start = end
             if start >= len(data) or intake.left <= 0:
                 break
-        self.flush()
+        intake.spend(self.flush())
         return data[start:]
 
-    def _others_bytes(self) -> int:
-        """How much of frames without content may be parsed at a time."""
+    def _adapt_to_streams(self) -> int:
+        """Take and send less at a time where there are many streams.
+
+        Returns how much of frames without content may be parsed at a time.
+        """
         streams = self.open_calls() + len(self._half_open)
+        self.flush_bytes = FLUSH_BYTES if streams <= _MANY_STREAMS else _FLUSH_BYTES_OF_MANY
         return _OTHERS_BYTES if streams * _OTHERS_BYTES <= _STREAM_BYTES else max(_OTHERS_BYTES_MIN, _STREAM_BYTES // streams)
 
     def spend_settings(self) -> None:
@@ -273,7 +280,8 @@ class BoundedConnection(Connection):
             self._reading_paused = False
             if not self._unparsed:
                 self.transport.resume_reading()
-        super().resume_writing()
+        self.write_paused = False
+        self.mark_dirty()  # not at once: thousands of clients may read in one turn
 
     # Ending streams
 

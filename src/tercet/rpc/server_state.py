@@ -34,6 +34,7 @@ class Abandoned(Protocol):
 
 
 _ABANDONED_PER_TURN = 50
+_FLUSH_WORK = 2000  # of intake.py
 _CACHED_HEADERS_MAX = 1024
 _CLIENT_VERSION = b"client-api-version"
 _VERSIONS_MAX = 100
@@ -86,12 +87,16 @@ class ServerState:
         self.flush()
 
     def flush(self) -> None:
-        """Send what all connections have queued. Runs at the end of a turn, or earlier when the owner calls it."""
-        dirty = list(self.dirty)
-        self.dirty.clear()
-        for connection in dirty:
+        """Send what all connections have queued, or as much as a turn may. Runs at its end, or earlier when the owner calls."""
+        dirty, self.dirty = self.dirty, []
+        work = 0
+        for number, connection in enumerate(dirty):
+            if work >= _FLUSH_WORK:
+                self.dirty = dirty[number:] + self.dirty
+                self.loop.call_soon(self.flush)
+                return
             try:
-                connection.flush()
+                work += connection.flush()
             except Exception:  # a bug that one connection triggers must not affect the others, nor the caller
                 logger.exception("flush of a connection failed")
                 connection.abort()
