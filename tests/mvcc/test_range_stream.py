@@ -126,3 +126,24 @@ def test_each_message_is_sorted_and_no_key_is_lost_or_sent_twice(target: str, ke
     sent = [[(places[kv.key], kv.key) for kv in chunk.kvs] for chunk in chunks]
     assert sent == [sorted(chunk) for chunk in sent]
     assert sorted(kv.key for chunk in chunks for kv in chunk.kvs) == [b"k%02d" % number for number in range(40)]
+
+
+def test_what_is_sorted_or_stripped_takes_slices_and_a_message_has_a_bounded_number_of_keys(store: Store) -> None:
+    """A message of 80,000 tiny keys was sorted or stripped in one step, in 100 ms and more."""
+
+    def work(**options: Any) -> int:
+        request = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", **options)
+        found = store.range_stream(request, header=b"", bytes_max=1 << 20)
+        budget = Budget(1 << 20)
+        while not found.is_over:
+            assert not found.step(budget)
+        return (1 << 20) - budget.left
+
+    plain = work()
+    assert work(keys_only=True) >= plain + 1000
+    assert work(sort_target=rpc_pb2.RangeRequest.VERSION) >= plain + 1000
+    found = store.range_stream(rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", limit=1), header=b"", bytes_max=1 << 20)
+    found._keys = 20_480
+    while found.step(Budget(1 << 20)):
+        pass
+    assert found._keys == 20_480
