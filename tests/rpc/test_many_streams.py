@@ -224,3 +224,33 @@ def test_what_many_connections_send_takes_several_turns() -> None:
         server.close()
 
     run(main())
+
+
+def test_large_answers_of_streams_wait_until_the_client_reads() -> None:
+    """A client that opens a thousand RangeStreams and reads none made the member hold 10 MB for each."""
+
+    async def main() -> None:
+        made = 0
+
+        async def large(stream: ServerStream) -> None:
+            nonlocal made
+            for _ in range(2):
+                await stream.wait_until_read()
+                made += 1
+                await stream.send_large(bytes(3 << 20))
+
+        server = Server({"/test.Test/Large": bidi_stream(large)})
+        protocol, wire = await connected(server, INITIAL_WINDOW + bytes(4))
+        streams = range(1, 40, 2)
+        block = raw.request_block(b"/test.Test/Large")
+        await send(protocol, wire, b"".join(frame(raw.HEADERS, 4, one, block) for one in streams))
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert 3 <= made <= 4
+        opened = 16 * frame(raw.WINDOW_UPDATE, 0, 0, b"\0\x80\0\0")
+        protocol.data_received(frame(raw.SETTINGS, 0, 0, INITIAL_WINDOW + b"\0\x80\0\0") + opened)
+        while made < 2 * len(streams):
+            await asyncio.sleep(0)
+        server.close()
+
+    run(main())

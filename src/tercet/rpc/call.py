@@ -230,6 +230,19 @@ class ServerStream(Call):
         """`send_now` of one answer in pieces; over HTTP/2 a large body is not copied."""
         return self.send_now(b"".join((head, *body)))
 
+    # Answers that take much memory are made only where the client reads them.
+
+    def is_backlogged(self) -> bool:
+        """Do many answers wait for the client to read them?"""
+        return False
+
+    async def wait_until_read(self) -> None:
+        """Return when they are few. Raises StreamOver."""
+
+    async def send_large(self, message: bytes) -> None:
+        """`send`. Raises StatusError where the answers that wait take too much memory."""
+        await self.send(message)
+
     async def send(self, message: bytes) -> None:
         """Send one answer; returns when the next one may be sent. Raises StreamOver."""
         if not self.send_now(message):

@@ -16,7 +16,7 @@ from tercet.rpc.call import Peer, ServerStream, StreamOver
 from tercet.rpc.flow import Inbox, Outlet
 from tercet.rpc.headers import RESPONSE
 from tercet.rpc.http2 import Headers, HTTP2Error
-from tercet.rpc.http2_unary import TOO_MANY_INCOMPLETE
+from tercet.rpc.http2_unary import QUEUE_IS_FULL, TOO_MANY_INCOMPLETE
 from tercet.rpc.method import Method
 from tercet.rpc.wire import Compressed, Decompress, MessageReader, frame, prefix
 
@@ -122,6 +122,22 @@ class Http2Stream(ServerStream):
         await self._outlet.wait_for_room()
         if self.finished:
             raise StreamOver
+
+    def is_backlogged(self) -> bool:
+        return self.connection.is_backlogged()
+
+    async def wait_until_read(self) -> None:
+        await self.connection.wait_until_read()
+        if self.finished:
+            raise StreamOver
+
+    async def send_large(self, message: bytes) -> None:
+        if not self.connection.has_room_for_replies():
+            raise StatusError(Code.RESOURCE_EXHAUSTED, QUEUE_IS_FULL)
+        has_room = self.send_now(message)
+        self.connection.has_room_for_replies()  # counts it
+        if not has_room:
+            await self.drained()
 
     # For the connection
 

@@ -26,7 +26,7 @@ _SMALL_REPLY_BYTES: Final = 4096
 # Larger messages are not copied.
 _LARGE_BYTES: Final = 64 << 10
 
-_QUEUE_IS_FULL: Final = "too many replies wait for this client to read them"
+QUEUE_IS_FULL: Final = "too many replies wait for this client to read them"
 
 _NO_MESSAGE = StatusError(Code.UNKNOWN, "EOF")
 _CUT_SHORT = StatusError(Code.UNKNOWN, "unexpected EOF")
@@ -68,7 +68,7 @@ class Http2UnaryCall(UnaryCall):
             return
         connection = self.connection
         if len(message) > _SMALL_REPLY_BYTES and not connection.has_room_for_replies():
-            self.fail(Code.RESOURCE_EXHAUSTED, _QUEUE_IS_FULL)
+            self.fail(Code.RESOURCE_EXHAUSTED, QUEUE_IS_FULL)
             return
         # `finish`, inlined. The request is complete: only then was the handler called.
         self.finished = True
@@ -99,7 +99,7 @@ class Http2UnaryCall(UnaryCall):
             return
         connection = self.connection
         if not connection.has_room_for_replies():
-            self.fail(Code.RESOURCE_EXHAUSTED, _QUEUE_IS_FULL)
+            self.fail(Code.RESOURCE_EXHAUSTED, QUEUE_IS_FULL)
             return
         self.finish(0)
         session, stream_id = connection.session, self.stream_id

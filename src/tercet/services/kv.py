@@ -326,9 +326,10 @@ class KvService:
         store = self._replica.store
         messages = store.range_stream(request, header=self._headers.current(), bytes_max=self._chunk_bytes)
         while not messages.is_over:
+            await stream.wait_until_read()
             messages.check_revision(store.compact_revision)
-            await self._scheduler.finish(messages, store)
-            await stream.send(messages.message)
+            await self._scheduler.finish(messages, store, is_backlogged=stream.is_backlogged)
+            await stream.send_large(messages.message)
         self._authorization.check_unchanged(identity)
 
 

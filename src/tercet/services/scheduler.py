@@ -130,14 +130,17 @@ class Scheduler:
         self._schedule()
         return job
 
-    async def finish(self, steps: Steps, store: Store) -> None:
-        """Take all steps, now or in later turns. Raises what a step raises, TOO_MANY_REQUESTS or TIMEOUT, as `start` does."""
+    async def finish(self, steps: Steps, store: Store, *, is_backlogged: Callable[[], bool] | None = None) -> None:
+        """Take all steps, now or in later turns. Raises what a step raises, TOO_MANY_REQUESTS or TIMEOUT, as `start` does.
+
+        is_backlogged: see `start`.
+        """
         if store.is_replaced:
             raise errors.TIMEOUT
         if self.try_now(steps):
             return
         done: asyncio.Future[None] = self._loop.create_future()
-        job = self.start(steps, store, partial(_settle, done))
+        job = self.start(steps, store, partial(_settle, done), is_backlogged=is_backlogged)
         try:
             await done
         except asyncio.CancelledError:
