@@ -127,6 +127,24 @@ def test_a_renewal_that_waits_for_a_revoke_does_not_outlive_a_reset() -> None:
     assert renew(member, 7) == [errors.LEASE_NOT_FOUND]
 
 
+def test_thousands_of_renewals_that_wait_for_one_revoke_end_over_several_turns() -> None:
+    member = leading()
+    grant(member, 7, 5)
+    member.now += 5.0
+    leases = member.replica.leases
+    leases._ticked_at = member.now  # no gap
+    outcomes: list[Any] = []
+    for _ in range(2000):
+        leases.renew(7, outcomes.append)
+    reset(member.replica)
+    turns = 0
+    while len(outcomes) < 2000:
+        assert len(outcomes) <= 500 * (turns + 1)
+        turns += 1
+        assert leases.call_back() == (len(outcomes) < 2000)
+    assert outcomes == [errors.NOT_PRIMARY] * 2000
+
+
 def test_a_leader_takes_leases_over_once_it_has_applied_an_entry_of_its_term() -> None:
     """Before that, a revoke of the old leader may be in its log, and it would renew a lease that is to go."""
     member = LoneMember()

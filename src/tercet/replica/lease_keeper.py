@@ -20,6 +20,7 @@ Source: etcd server/lease/lessor.go, server/etcdserver/server.go (revokeExpiredL
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from math import ceil
@@ -32,7 +33,7 @@ from tercet.errors import StatusError
 from tercet.lease import Checkpoints, Expiry, Lease
 from tercet.proto import rpc_pb2
 from tercet.raft import Raft
-from tercet.replica.applied_waits import AppliedCallback, AppliedWaits
+from tercet.replica.applied_waits import CALLED_PER_TURN, AppliedCallback, AppliedWaits
 from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
 from tercet.replica.reads import ReadCallback
 from tercet.replica.requests import canonical_encoding
@@ -94,6 +95,7 @@ class LeaseKeeper:
         self._revokes_pending = 0
         self._checkpoint: list[Lease] | None = None  # whose checkpoints are proposed
         self._ending: dict[Lease, list[Renewed]] = {}  # renewals of expired leases, which wait for the revoke
+        self._due: deque[tuple[StatusError, list[Renewed]]] = deque()  # of these, to be called back
         state_machine.listen_to_leases(self)
 
     @property
@@ -116,8 +118,9 @@ class LeaseKeeper:
     def revoked(self, lease: Lease) -> None:
         self._expiry.revoked(lease)
         self._checkpoints.forget(lease)
-        for then in self._ending.pop(lease, ()):
-            then(errors.LEASE_NOT_FOUND)
+        waiting = self._ending.pop(lease, None)
+        if waiting is not None:
+            self._end(errors.LEASE_NOT_FOUND, waiting)
 
     # --- events
 
@@ -139,8 +142,7 @@ class LeaseKeeper:
             self._checkpoints.clear()
             ending, self._ending = self._ending, {}
             for waiting in ending.values():
-                for then in waiting:
-                    then(errors.NOT_PRIMARY)
+                self._end(errors.NOT_PRIMARY, waiting)
 
     def tick(self) -> None:
         """One heartbeat interval has passed, or more where this process did not run."""
@@ -162,10 +164,31 @@ class LeaseKeeper:
     def stop(self, error: StatusError) -> None:
         """Fail everything that waits."""
         self.waits.fail_all(error)
-        ending, self._ending = self._ending, {}
-        for waiting in ending.values():
-            for then in waiting:
+        for waiting in self._ending.values():
+            self._due.append((error, waiting))
+        self._ending = {}
+        while self.call_back():
+            pass
+
+    def _end(self, error: StatusError, waiting: list[Renewed]) -> None:
+        """100,000 may wait for one lease, whose keys take long to delete."""
+        self._due.append((error, waiting))
+        if self.call_back():
+            self._schedule_flush()
+
+    def call_back(self) -> bool:
+        """End as many of the renewals that have waited in vain as one turn may take. Returns whether there are more."""
+        left = CALLED_PER_TURN
+        while self._due and left > 0:
+            error, waiting = self._due[0]
+            some = waiting[-left:]
+            del waiting[-left:]
+            left -= len(some) + 1
+            if not waiting:
+                self._due.popleft()
+            for then in some:
                 then(error)
+        return bool(self._due)
 
     # --- requests
 
