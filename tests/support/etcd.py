@@ -62,7 +62,7 @@ class Etcd:
 
     def ctl(self, *words: str | Path) -> str:
         """Run etcdctl. Returns its standard output."""
-        return run_tool("etcdctl", f"--endpoints={self.client_url}", "--command-timeout=30s", *words)
+        return run_tool("etcdctl", f"--endpoints={self.client_url}", "--command-timeout=30s", "--dial-timeout=30s", *words)
 
     def ctl_json(self, *words: str | Path) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.ctl("-w", "json", *words))

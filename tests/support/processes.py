@@ -339,12 +339,12 @@ def tls_flags(files: ClusterCertificates, name: str) -> list[str]:
     ]
 
 
-_PATIENCE = "--command-timeout=30s"  # etcdctl's own limit is 5 s
+_PATIENCE = ("--command-timeout=30s", "--dial-timeout=30s")  # etcdctl's own limits are 5 s, and 2 s for a login
 
 
 def etcdctl(members: Sequence[Member], *words: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Run the real etcdctl against these members."""
-    command = [str(BIN / "etcdctl"), "--endpoints=" + ",".join(member.endpoint for member in members), _PATIENCE]
+    command = [str(BIN / "etcdctl"), "--endpoints=" + ",".join(member.endpoint for member in members), *_PATIENCE]
     credentials = members[0].credentials
     if credentials is not None:
         command += [f"--cacert={credentials.ca}", f"--cert={credentials.certificate}", f"--key={credentials.key}"]
