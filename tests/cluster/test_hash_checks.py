@@ -30,6 +30,22 @@ def alarms(member: Member) -> list[tuple[int, int]]:
     return [(one.memberID, one.alarm) for one in answer.alarms]
 
 
+def found_by_the_leader(cluster: Cluster) -> list[tuple[int, int]]:
+    """The alarms after a compaction.
+
+    The leader names no member if it compares before the third member has compacted or answered, as etcd's: then again.
+    """
+    client = cluster["n1"].client
+    for number in range(20):
+        client.compact(client.put(b"other", b"%d" % number).header.revision)
+        found = wait_until(lambda: alarms(cluster["n1"]), "the alarm is raised")
+        if found != [(0, rpc_pb2.CORRUPT)]:
+            break
+        request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE, alarm=rpc_pb2.CORRUPT)
+        client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, 30)
+    return found
+
+
 def test_the_leader_raises_the_alarm_for_the_member_whose_hash_differs(cluster: Cluster) -> None:
     victim = cluster["n2"]
     victim.start("--feature-gates=InitialCorruptCheck=true")
@@ -37,10 +53,7 @@ def test_the_leader_raises_the_alarm_for_the_member_whose_hash_differs(cluster: 
     assert "found data inconsistency with peers" in victim.reason()
     victim.restart()
     victim_id = victim.client.status().header.member_id
-    revision = cluster["n1"].client.put(b"other", b"1").header.revision
-    cluster["n1"].client.compact(revision)
-    found = wait_until(lambda: alarms(cluster["n1"]), "the alarm is raised", seconds=30)
-    assert found == [(victim_id, rpc_pb2.CORRUPT)]
+    assert found_by_the_leader(cluster) == [(victim_id, rpc_pb2.CORRUPT)]
     assert any("Detected compaction hash mismatch" in member.said() for member in cluster.members)
     with pytest.raises(Client.Error, match="etcdserver: corrupt cluster"):
         cluster["n3"].client.put(b"key", b"refused")
