@@ -69,9 +69,9 @@ def test_unread_unary_replies_use_bounded_memory() -> None:
         async with serving({"/test.Test/Large": unary(large)}) as (server, port):
             method = server.methods[b"/test.Test/Large"]
             slow = await RawPeer.connect(port)
-            for number in range(1000):
+            for number in range(300):
                 slow.send(one_message(1 + 2 * number, b"/test.Test/Large"))
-            await until(lambda: method.started == 1000)
+            await until(lambda: method.started == 300)
             (connection,) = server.connections
             assert connection.session.queued_body_size() < 12 << 20
             assert method.handled[0] < 20
@@ -79,11 +79,11 @@ def test_unread_unary_replies_use_bounded_memory() -> None:
             got = 0
             slow.send(frame(raw.WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0"))
             slow.send(frame(raw.SETTINGS, 0, 0, b"\0\x04\x7f\xff\xff\xff"))
-            while got < 1000 << 20:
+            while got < 300 << 20:
                 kind, _, _, payload = await slow.next_frame()
                 assert kind != -1
                 got += len(payload) if kind == raw.DATA else 0
-            assert method.handled[0] == 1000
+            assert method.handled[0] == 300
             slow.close()
 
     run(main())
