@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from google.protobuf.message import Message
 
-from tercet.errors import NO_SPACE, TIMEOUT, StorageFailure
+from tercet.errors import NO_SPACE, STOPPED, TIMEOUT, StorageFailure
 from tercet.mvcc import Answer, whole_answer
 from tercet.proto import auth_pb2, rpc_pb2
 from tercet.raft.types import Entry, MessageType
@@ -176,10 +176,10 @@ def test_a_snapshot_discards_a_partly_applied_entry() -> None:
     assert member.backend.applied_index <= 90
 
 
-def test_the_client_of_an_entry_covered_by_a_snapshot_gets_a_timeout() -> None:
+def within_own_entry(outcomes: list[Outcome]) -> LoneMember:
+    """A member that has applied a part of its own client's request."""
     member = LoneMember(options=Options(apply_work=20))
     member.settle()
-    outcomes: list[Outcome] = []
     member.follow([put_entry(2, 4 + number, b"k%02d" % number) for number in range(KEYS)], commit=3 + KEYS)
     member.replica.propose("delete_range", DELETE.SerializeToString(), DELETE, outcomes.append)
     data = next(iter(member.replica._proposals.waiting))
@@ -188,12 +188,24 @@ def test_the_client_of_an_entry_covered_by_a_snapshot_gets_a_timeout() -> None:
     member.disk.finish()
     member.replica.flush()
     assert apply_once(member)
+    return member
+
+
+def test_the_client_of_an_entry_covered_by_a_snapshot_gets_a_timeout() -> None:
+    outcomes: list[Outcome] = []
+    member = within_own_entry(outcomes)
     leader = LoneMember()
     leader.settle()
     leader.follow([put_entry(2, index, b"s%d" % index) for index in range(4, 90)], commit=89)
     member.receive_database(*snapshot_of(leader, term=2))
     member.settle()
     assert outcomes == [TIMEOUT]
+
+
+def test_the_client_of_a_partly_applied_entry_hears_that_the_member_stops() -> None:
+    outcomes: list[Outcome] = []
+    within_own_entry(outcomes).replica.stop()
+    assert outcomes == [STOPPED]
 
 
 def test_the_reads_of_a_txn_are_made_only_for_a_waiting_client() -> None:

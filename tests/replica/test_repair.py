@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tercet.errors import CorruptRecord
+from tercet.errors import TIMEOUT, CorruptRecord
 from tercet.mvcc import whole_answer
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import Entry, Message, MessageType
@@ -220,8 +220,31 @@ def test_a_clusters_only_member_stops_at_such_an_entry() -> None:
         member.settle()
 
 
-def leading() -> LoneMember:
-    member = LoneMember()
+def test_the_client_of_such_an_entry_does_not_wait_for_the_database() -> None:
+    backend = RottenBackend()
+    member = leading(backend)
+    put = rpc_pb2.PutRequest(key=b"k", prev_kv=True)
+    outcomes: list[object] = []
+
+    def propose() -> None:
+        member.replica.propose("put", put.SerializeToString(), put, outcomes.append)
+        member.settle()
+        acknowledged = Message(
+            MessageType.APP_RESP, to=SELF, from_=LEADER, term=member.raft.term, index=member.raft.log.last_index
+        )
+        member.receive(acknowledged)
+        member.settle()
+
+    propose()
+    backend.rotten = member.replica.store.index.entry(b"k")[:17]
+    propose()
+    assert outcomes == [b"", TIMEOUT]
+    member.replica.stop()
+    assert len(outcomes) == 2
+
+
+def leading(backend: MemoryBackend | None = None) -> LoneMember:
+    member = LoneMember(backend)
     member.lead()
     raft = member.raft
     member.receive(Message(MessageType.APP_RESP, to=SELF, from_=LEADER, term=raft.term, index=raft.log.last_index))

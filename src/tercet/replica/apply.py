@@ -235,6 +235,12 @@ class Applier:
         self._database_point = snapshots.install(snapshot)
         self.is_database_lost = False
 
+    def stop(self, error: StatusError) -> None:
+        """Answer the client of an entry that is partly applied: nothing is applied from here on."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.then(error)
+
     def install(self, snapshot: Snapshot, snapshots: Snapshots) -> None:
         """Replace the state machine by a received snapshot, durably. Raises StorageFailure if its database is missing."""
         self._queue.clear()
@@ -292,10 +298,16 @@ class Applier:
         return False
 
     def _block(self, record: CorruptRecord) -> None:
-        """Go no further: without the record this member would diverge. Raises it where no other member has a good copy."""
+        """Go no further: without the record this member would diverge. Raises it where no other member has a good copy.
+
+        The entry's client gets a timeout, as another member may have applied it: a database may come late, or never.
+        """
         if self._raft.tracker.is_only_voter(self._raft.id):
             raise record
+        waiter, self._waiter = self._waiter, None
         self._apply, self._is_blocked = None, True
+        if waiter is not None:
+            waiter.then(errors.TIMEOUT)
 
     def _answer(self, request: AppliedRequest, waiter: Waiter | None, outcome: Outcome, exceeds_quota: bool) -> None:
         if exceeds_quota and not isinstance(outcome, StatusError):

@@ -272,6 +272,7 @@ class Replica(ReplicaStatus):
         """Fail all pending requests and release snapshots; nothing is carried out from here on."""
         self.is_stopped = True
         self._proposals.fail_all(error)
+        self._applier.stop(error)
         self._reads.fail_all(error)
         self.leases.stop(error)
         self.compaction.stop()
