@@ -141,7 +141,7 @@ def test_thousands_of_renewals_that_wait_for_one_revoke_end_over_several_turns()
     while len(outcomes) < 2000:
         assert len(outcomes) <= 500 * (turns + 1)
         turns += 1
-        assert leases.call_back() == (len(outcomes) < 2000)
+        assert leases.late.call_back() == (len(outcomes) < 2000)
     assert outcomes == [errors.NOT_PRIMARY] * 2000
 
 

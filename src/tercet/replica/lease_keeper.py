@@ -20,7 +20,6 @@ Source: etcd server/lease/lessor.go, server/etcdserver/server.go (revokeExpiredL
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from math import ceil
@@ -33,7 +32,8 @@ from tercet.errors import StatusError
 from tercet.lease import Checkpoints, Expiry, Lease
 from tercet.proto import rpc_pb2
 from tercet.raft import Raft
-from tercet.replica.applied_waits import CALLED_PER_TURN, AppliedCallback, AppliedWaits
+from tercet.replica.applied_waits import AppliedCallback, AppliedWaits
+from tercet.replica.late_renewals import LateRenewals, Renewed
 from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
 from tercet.replica.reads import ReadCallback
 from tercet.replica.requests import canonical_encoding
@@ -46,10 +46,6 @@ REVOKES_PENDING_MAX: Final = 128
 CHECKPOINTS_IN_ENTRY: Final = 1000  # etcd's maxLeaseCheckpointBatchSize
 RETRY_SECONDS: Final = 1.0  # from a failed revoke to the next
 STALLED_HEARTBEATS: Final = 3  # etcd: a leader that has not ticked for so long confirms that it still is one
-
-Renewed = Callable[[int | StatusError], None]
-"""Called with the TTL in seconds, or: NOT_PRIMARY, the leader must be asked; LEASE_NOT_FOUND; NOT_CONFIRMED, this member may
-have been deposed; TIMEOUT_WAIT_APPLIED, TIMEOUT and the like."""
 
 
 class LeaseKeeper:
@@ -94,8 +90,7 @@ class LeaseKeeper:
         self._allowance = 0.0  # revokes that may be proposed now
         self._revokes_pending = 0
         self._checkpoint: list[Lease] | None = None  # whose checkpoints are proposed
-        self._ending: dict[Lease, list[Renewed]] = {}  # renewals of expired leases, which wait for the revoke
-        self._due: deque[tuple[StatusError, list[Renewed]]] = deque()  # of these, to be called back
+        self.late = LateRenewals(schedule_flush)
         state_machine.listen_to_leases(self)
 
     @property
@@ -118,9 +113,7 @@ class LeaseKeeper:
     def revoked(self, lease: Lease) -> None:
         self._expiry.revoked(lease)
         self._checkpoints.forget(lease)
-        waiting = self._ending.pop(lease, None)
-        if waiting is not None:
-            self._end(errors.LEASE_NOT_FOUND, waiting)
+        self.late.end(lease, errors.LEASE_NOT_FOUND)
 
     # --- events
 
@@ -140,9 +133,7 @@ class LeaseKeeper:
             self._term = 0
             self._expiry.demote()
             self._checkpoints.clear()
-            ending, self._ending = self._ending, {}
-            for waiting in ending.values():
-                self._end(errors.NOT_PRIMARY, waiting)
+            self.late.end_all(errors.NOT_PRIMARY)
 
     def tick(self) -> None:
         """One heartbeat interval has passed, or more where this process did not run."""
@@ -164,31 +155,7 @@ class LeaseKeeper:
     def stop(self, error: StatusError) -> None:
         """Fail everything that waits."""
         self.waits.fail_all(error)
-        for waiting in self._ending.values():
-            self._due.append((error, waiting))
-        self._ending = {}
-        while self.call_back():
-            pass
-
-    def _end(self, error: StatusError, waiting: list[Renewed]) -> None:
-        """100,000 may wait for one lease, whose keys take long to delete."""
-        self._due.append((error, waiting))
-        if self.call_back():
-            self._schedule_flush()
-
-    def call_back(self) -> bool:
-        """End as many of the renewals that have waited in vain as one turn may take. Returns whether there are more."""
-        left = CALLED_PER_TURN
-        while self._due and left > 0:
-            error, waiting = self._due[0]
-            some = waiting[-left:]
-            del waiting[-left:]
-            left -= len(some) + 1
-            if not waiting:
-                self._due.popleft()
-            for then in some:
-                then(error)
-        return bool(self._due)
+        self.late.stop(error)
 
     # --- requests
 
@@ -256,7 +223,7 @@ class LeaseKeeper:
         elif lease is None:
             then(errors.LEASE_NOT_FOUND)
         elif self._expiry.is_expired(lease, self._clock()):
-            self._ending.setdefault(lease, []).append(then)
+            self.late.add(lease, then)
         elif lease.remaining_seconds or lease.is_checkpointing:
             checkpoint = rpc_pb2.LeaseCheckpoint(ID=lease_id, remaining_TTL=0)
             request = rpc_pb2.LeaseCheckpointRequest(checkpoints=[checkpoint])
@@ -274,7 +241,7 @@ class LeaseKeeper:
         elif lease.is_gone:
             then(errors.LEASE_NOT_FOUND)
         elif self._expiry.is_expired(lease, self._clock()):
-            self._ending.setdefault(lease, []).append(then)
+            self.late.add(lease, then)
         else:
             if self._checkpoint is None:
                 lease.is_checkpointing = False

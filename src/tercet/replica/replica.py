@@ -314,7 +314,7 @@ class Replica(ReplicaStatus):
         """Call back some of those who wait for what is over now: reads, proposals past their deadline, waits for an apply."""
         more = self._reads.answer()
         more = self._proposals.expire_some() or more
-        more = self.leases.call_back() or more
+        more = self.leases.late.call_back() or more
         if self.leases.waits.call_back() or more:
             self._schedule_flush()
 
