@@ -341,8 +341,9 @@ def test_many_watches_are_notified_of_progress_in_several_turns() -> None:
     async def test() -> None:
         async with served() as member:
             client = watching(member)
+            member.watch.progress_seconds = 3600.0  # until all are created
             for _ in range(450):
-                await client.create(key=b"a", progress_notify=True)
+                assert (await client.create(key=b"a", progress_notify=True)).created
             loop, counts = asyncio.get_running_loop(), [0]
 
             def count() -> None:
@@ -351,6 +352,8 @@ def test_many_watches_are_notified_of_progress_in_several_turns() -> None:
                 loop.call_soon(count)
 
             count()
+            (stream,) = member.watch._streams.values()
+            loop.call_soon(stream._notify_progress)
             notified: set[int] = set()
             while len(notified) < 450:
                 notified.add((await client.next()).watch_id)
