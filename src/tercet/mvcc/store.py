@@ -51,6 +51,7 @@ class Store:
         "_compaction",
         "_write",
         "backend",
+        "bytes_in_vain",
         "compact_revision",
         "counts",
         "finished_compact_revision",
@@ -66,6 +67,7 @@ class Store:
         leases = NoLeases() if leases is None else leases
         self.backend = backend
         self.counts = Counts() if counts is None else counts
+        self.bytes_in_vain = 0  # of large values that `range` read before it left them to steps; set back by its caller
         self.index = loaded.index
         self.is_replaced = False
         self.pins = Pins()
@@ -131,8 +133,11 @@ class Store:
 
     # Reads.
 
-    def range(self, request: rpc_pb2.RangeRequest) -> bytes | Answer:
-        """One key is answered at once. Raises FUTURE_REVISION or COMPACTED."""
+    def range(self, request: rpc_pb2.RangeRequest, *, at_once: bool = True) -> bytes | Answer:
+        """One key is answered at once, unless its value is large. Raises FUTURE_REVISION or COMPACTED.
+
+        at_once: False leaves one key to the answer's steps, too.
+        """
         self.counts.ranges += 1
         revision = self.index.main - 1
         if request.revision > 0:
@@ -147,13 +152,14 @@ class Store:
             or request.max_create_revision
         ):
             return RangeRead(self._read(revision), request)
-        if revision == self.index.main - 1 and (body := self._range_of_one(request.key)) is not None:
+        if at_once and revision == self.index.main - 1 and (body := self._range_of_one(request.key)) is not None:
             return body
         return RangeRead(self._read(revision), request)
 
-    def small_range(self, request: SmallRange) -> bytes | Answer:
+    def small_range(self, request: SmallRange, *, at_once: bool = True) -> bytes | Answer:
+        """See `range`."""
         self.counts.ranges += 1
-        body = self._range_of_one(request.key)
+        body = self._range_of_one(request.key) if at_once else None
         return RangeRead(self._read(self.revision), request.request()) if body is None else body
 
     def _range_of_one(self, key: bytes) -> bytes | None:
@@ -165,7 +171,12 @@ class Store:
         if entry is None:
             return b""
         kv = self.backend.get(Bucket.KEY, entry[:17])
-        return None if kv is None or len(kv) > _LARGE_BYTES else _KV + varint(len(kv)) + kv + _COUNT_ONE
+        if kv is None:
+            return None
+        if len(kv) > _LARGE_BYTES:
+            self.bytes_in_vain += len(kv)
+            return None
+        return _KV + varint(len(kv)) + kv + _COUNT_ONE
 
     def read_txn(self, request: rpc_pb2.TxnRequest) -> Answer:
         """A Txn that only reads (check.is_read_only). Its steps raise FUTURE_REVISION or COMPACTED."""

@@ -9,6 +9,7 @@ Source: etcd server/etcdserver/api/v3rpc/key.go and v3_server.go.
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -32,6 +33,8 @@ from tercet.services.deep_txn import encode_txn, parse_txn
 from tercet.services.headers import Headers
 from tercet.services.read_timing import ReadDurations, ReadTiming
 from tercet.services.scheduler import Done, Scheduler
+
+_SMALL_BYTES: Final = 4 << 10  # smaller answers are not counted: their number in a turn is bounded
 
 
 class KvService:
@@ -220,8 +223,7 @@ class KvService:
                         self._schedule(call, growth, partial(self._range, call, request, timing))
                         return
                 identity = self._authorization.check_read(call, request.key, range_end)
-            store = self._replica.store
-            answer = store.small_range(request) if isinstance(request, SmallRange) else store.range(request)
+            answer = self._read_range(request)
             if isinstance(answer, bytes):
                 call.reply(self._headers.current() + answer)
                 if timing is not None:
@@ -235,6 +237,22 @@ class KvService:
         except Exception as refusal:
             # A read changes nothing: its failure concerns this client alone, and must not stop the member.
             _fail_read(call, timing, refusal)
+
+    def _read_range(self, request: rpc_pb2.RangeRequest | SmallRange) -> bytes | Answer:
+        """The response without header, or the steps that make it. Raises FUTURE_REVISION or COMPACTED."""
+        store, scheduler = self._replica.store, self._scheduler
+        at_once = scheduler.may_read_at_once
+        if isinstance(request, SmallRange):
+            answer = store.small_range(request, at_once=at_once)
+        else:
+            answer = store.range(request, at_once=at_once)
+        if isinstance(answer, bytes):
+            if len(answer) > _SMALL_BYTES:
+                scheduler.read_at_once(len(answer))
+        elif store.bytes_in_vain:
+            scheduler.read_at_once(store.bytes_in_vain)
+            store.bytes_in_vain = 0
+        return answer
 
     def _read_txn(
         self, call: UnaryCall, request: rpc_pb2.TxnRequest, timing: ReadTiming | None, error: StatusError | None

@@ -23,6 +23,7 @@ from tercet.mvcc import Budget, Steps, Store
 from tercet.mvcc.work import TURN_WORK, VISIT
 
 SLICE_WORK: Final = 500
+AT_ONCE_BYTES: Final = 2 << 20  # of large values, in one turn, for reads that take no steps
 BEGIN_WORK: Final = 2 * TURN_WORK  # in one turn, by steps that begin, beyond what jobs take
 HELD_BYTES_MAX: Final = 256 << 20
 HELD_SECONDS_MAX: Final = 60.0
@@ -51,6 +52,7 @@ class Scheduler:
     """One for each member, on its event loop."""
 
     __slots__ = (
+        "_at_once_left",
         "_budget",
         "_count_open",
         "_held",
@@ -76,6 +78,7 @@ class Scheduler:
         self._loop = loop
         self._budget = Budget(0)
         self._left = TURN_WORK  # in this turn of the loop
+        self._at_once_left = AT_ONCE_BYTES
         self._jobs: deque[Job] = deque()  # with those that are over, until their turn
         self._count_open = 0  # of jobs that are not
         self._held: list[Job] = []  # their connections have many unread replies
@@ -85,6 +88,16 @@ class Scheduler:
         self.slices = 0  # run so far
         self._jobs_max = jobs_max
         self._held_seconds_max = held_seconds_max
+
+    @property
+    def may_read_at_once(self) -> bool:
+        """Whether a read of one key may be made without steps in this turn. Thousands may come in a turn, of 1 MB each."""
+        return self._at_once_left > 0
+
+    def read_at_once(self, size: int) -> None:
+        """Count the bytes of a value that was read without steps, if it is large."""
+        self._at_once_left -= size
+        self._schedule()
 
     def try_now(self, steps: Steps) -> bool:
         """Take steps in what is left of this turn. Returns whether they are done; if not, `start` a job."""
@@ -175,6 +188,7 @@ class Scheduler:
     def _turn(self) -> None:
         self._is_scheduled = False
         self._left = TURN_WORK
+        self._at_once_left = AT_ONCE_BYTES
         while self._jobs and self._left > 0:
             job = self._jobs.popleft()
             if job.is_over:
