@@ -185,12 +185,16 @@ class TreeOwner(Protocol):
 
 
 class Trees:
-    """Bounds the memory of all trees of a member: where there are too many, those that are complete are forgotten."""
+    """Bounds the memory of all trees of a member: where there are too many, those that are complete are forgotten.
 
-    __slots__ = ("_owners",)
+    sets_asked: the roles that searches without a tree have asked, since it was set back. For who must bound a turn.
+    """
+
+    __slots__ = ("_owners", "sets_asked")
 
     def __init__(self) -> None:
         self._owners: list[TreeOwner] = []
+        self.sets_asked = 0
 
     def add(self, owner: TreeOwner) -> None:
         """It has made its tree."""

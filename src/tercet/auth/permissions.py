@@ -130,6 +130,8 @@ class GrantedKeys:
         if are_many and (answer := self._remembered(key, range_end)) is not None:
             return answer
         is_open = range_end == _OPEN
+        if are_many:
+            self._trees.sets_asked += len(self._sets)
         for keys in self._sets:
             at = bisect_right(keys.begins, key) - 1
             if at >= 0:
@@ -158,6 +160,7 @@ class GrantedKeys:
         if self._denied.holds(key):
             return False
         begin, end = b"", b""
+        self._trees.sets_asked += len(self._sets)
         for keys in self._sets:
             at = bisect_right(keys.begins, key)
             if at and (not keys.ends[at - 1] or key < keys.ends[at - 1]):

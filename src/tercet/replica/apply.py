@@ -151,7 +151,8 @@ class Applier:
         budget = self._budget
         budget.left = work
         queue, waiting, data_index = self._queue, self._proposals.waiting, self._database_point[0]
-        whole_bytes_max = self._whole_bytes_max
+        auth, whole_bytes_max = self._state_machine.auth, self._whole_bytes_max
+        auth.take_search_work()  # of the checks of proposals and reads
         room = self._quota.room_bytes()
         in_batch = 0
         timer = self._timer
@@ -195,6 +196,7 @@ class Applier:
                     break
                 except UnsupportedRequest as unsupported:
                     raise refuse_entry(entry.index, self._raft.id, unsupported) from unsupported
+                budget.left -= auth.take_search_work()
                 if isinstance(outcome, Apply):
                     budget.left -= _BEGIN_WORK
                     self._begin_entry(entry, request, waiter, outcome)

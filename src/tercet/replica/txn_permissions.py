@@ -49,6 +49,7 @@ class TxnPermissions(Steps):
             self._item = None
             if item is not None:
                 self._check(item)
+                budget.left -= self._auth.take_search_work()
             elif self._pending:
                 txn = self._pending.pop()
                 self._compares, self._ops = iter(txn.compare), chain(txn.success, txn.failure)
