@@ -222,8 +222,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "revoked_lease_keeps_its_keys",
         "mvcc/delete.py",
-        "chunk = self._keys.first(self._start, None, size)",
-        "chunk = self._keys.first(self._start, None, size)[:-1]",
+        "existing = [key for key in chunk if key in write.index]",
+        "existing = [key for key in chunk[:-1] if key in write.index]",
         "the last key of a revoked lease is not deleted",
     ),
     Mutant(

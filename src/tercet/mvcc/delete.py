@@ -12,6 +12,8 @@ from tercet.mvcc.write_txn import WriteTxn
 from tercet.proto.wire import varint
 
 _CHUNK: Final = 256
+_CHUNK_BYTES: Final = 256 << 10  # of names
+_NAMES_SHIFT: Final = 8  # one unit for each 256 bytes: the tombstone, its event and the index copy a name, 3 us a KiB
 PREV_KVS: Final = 3
 
 
@@ -36,7 +38,8 @@ class RangeDelete(Steps):
         write = self._write
         while True:
             chunk = max(1, min(_CHUNK, budget.left // WRITE))
-            keys = write.index.keys(self._start, self._end, chunk)
+            found = write.index.keys(self._start, self._end, chunk)
+            keys, size = _some_of(found)
             if keys:
                 if self._remember:
                     for key in keys:
@@ -45,8 +48,8 @@ class RangeDelete(Steps):
                         self.previous += entry[:REVISION_BYTES]
                 write.delete(keys)
                 self.deleted += len(keys)
-                budget.left -= len(keys) * WRITE
-            if len(keys) < chunk:
+                budget.left -= len(keys) * WRITE + (size >> _NAMES_SHIFT)
+            if len(keys) == len(found) < chunk:
                 return False
             self._start = keys[-1] + b"\0"
             if budget.left <= 0:
@@ -103,21 +106,36 @@ class KeysDelete(Apply):
         """See `work.Steps`."""
         write = self._write
         while budget.left > 0:
-            size = max(1, min(_CHUNK, budget.left // WRITE))
-            chunk = self._keys.first(self._start, None, size)
+            count = max(1, min(_CHUNK, budget.left // WRITE))
+            found = self._keys.first(self._start, None, count)
+            chunk, size = _some_of(found)
             existing = [key for key in chunk if key in write.index]
             if existing:
                 write.count_deletes(len(existing))
                 write.delete(existing)
-            if len(chunk) < size:
+            if len(chunk) == len(found) < count:
                 write.end()
                 return False
             self._start = chunk[-1] + b"\0"
-            budget.left -= size * WRITE
+            budget.left -= len(chunk) * WRITE + (size >> _NAMES_SHIFT)
         return True
 
     def outcome(self) -> bytes:
         return b""
+
+
+def _some_of(keys: list[bytes]) -> tuple[list[bytes], int]:
+    """As many of the first keys as may be deleted together, one at least, and the bytes of their names."""
+    size = sum([len(key) for key in keys])
+    if size <= _CHUNK_BYTES:
+        return keys, size
+    size = count = 0
+    for key in keys:
+        if count and size + len(key) > _CHUNK_BYTES:
+            break
+        size += len(key)
+        count += 1
+    return keys[:count], size
 
 
 def deleted_field(count: int) -> bytes:
