@@ -8,9 +8,11 @@ import pytest
 from google.protobuf.message import Message
 
 from tercet import errors
+from tercet.mvcc import Apply, Budget
 from tercet.proto import election_pb2, lock_pb2, rpc_pb2
 from tercet.replica.apply import APPLY_WORK
 from tercet.replica.auth_requests import LEASE_KEYS_MAX
+from tercet.replica.requests import AppliedRequest
 from tercet.rpc import InProcessChannel, InProcessStream, Peer, RpcError, method_table
 from tercet.services.authorization import Authorization
 from tercet.services.election import queue_handlers
@@ -69,6 +71,27 @@ def test_the_keys_of_a_large_lease_are_checked_before_a_put_or_a_revocation() ->
             assert await users.outcome(method, request, "ann") == errors.PERMISSION_DENIED.message
         assert await users.outcome("Lease/LeaseRevoke", rpc_pb2.LeaseRevokeRequest(ID=7), "root") == ""
         assert len(users.member.replica.lessor) == 0
+
+    with_users(test)
+
+
+def test_the_keys_of_a_lease_count_as_work_of_a_put() -> None:
+    """143 keys take 100 us, and a turn had room for a thousand such puts."""
+
+    async def test(users: Users) -> None:
+        await users.add("ann", (READWRITE, b"a", b"b"))
+        await users.call("Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest(ID=7, TTL=60), "root")
+        replica = users.member.replica
+        keys = 143
+        for number in range(keys):
+            replica.lessor.attach(b"a%d" % number, 7)
+        request = AppliedRequest("put", Put(key=b"a0", value=b"v", lease=7), replica.auth.identity_of("ann"))
+        apply = replica.state_machine.handlers["put"](request)
+        assert isinstance(apply, Apply)
+        apply.is_awaited = False
+        budget = Budget(1000)
+        assert not apply.step(budget)
+        assert budget.left <= 1000 - keys
 
     with_users(test)
 

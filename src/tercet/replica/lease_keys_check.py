@@ -33,7 +33,7 @@ class LeaseKeysCheck(Steps):
             keys = self._leases[-1].keys().first(self._start, None, _CHUNK)
             for key in keys:
                 check(self._identity, key, b"")
-            budget.left -= (len(keys) + 1) * VISIT
+            budget.left -= (len(keys) + 1) * VISIT + self._auth.take_search_work()
             if len(keys) == _CHUNK:
                 self._start = keys[-1] + b"\0"
             else:
