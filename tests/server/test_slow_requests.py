@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from tercet import errors
 from tercet.mvcc.work import Answer
-from tercet.proto import internal_pb2, rpc_pb2
+from tercet.proto import auth_pb2, internal_pb2, rpc_pb2
 from tercet.replica.requests import AppliedRequest
 from tercet.server.slow_requests import SlowApplies, describe
 
@@ -72,3 +72,29 @@ def test_the_description_of_a_large_transaction_is_short() -> None:
         < 4000
     )
     assert describe(rpc_pb2.TxnRequest(success=[nested])) == "compare:<> success:<request_txn:<...>>"
+
+
+_NAME = b"n" * (1 << 20)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        rpc_pb2.PutRequest(key=_NAME),
+        rpc_pb2.DeleteRangeRequest(key=_NAME, range_end=_NAME),
+        rpc_pb2.AuthRoleGrantPermissionRequest(name="r", perm=auth_pb2.Permission(key=_NAME, range_end=_NAME)),
+        rpc_pb2.AuthUserAddRequest(name=_NAME.decode(), password="hidden"),
+        rpc_pb2.MemberAddRequest(peerURLs=[_NAME.decode()] * 2),
+        rpc_pb2.TxnRequest(compare=[rpc_pb2.Compare(key=_NAME)] * 8),
+        rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=_NAME))] * 8),
+    ],
+    ids=lambda message: message.DESCRIPTOR.name,
+)
+def test_of_long_names_no_more_is_formatted_than_a_line_shows(message: Message) -> None:
+    assert 1000 < len(describe(message)) < 10_000
+    assert "hidden" not in describe(message)
+
+
+def test_the_names_of_a_transaction_are_formatted_until_a_line_is_full() -> None:
+    put = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"n" * 1000))
+    assert describe(rpc_pb2.TxnRequest(success=[put] * 32)).count("request_put") == 2

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -94,13 +95,16 @@ def _describe_applied(request: AppliedRequest) -> str:
 
 
 def describe(message: Any) -> str:
-    """A request without its values and its secrets."""
+    """A request without its values and its secrets, its end cut off where it is long.
+
+    What a line does not show is not formatted either: a name of a megabyte would take a tenth of a second.
+    """
     if isinstance(message, rpc_pb2.PutRequest):
-        return f"key:{quote(message.key)} value_size:{len(message.value)} "
+        return f"key:{_quoted(message.key)} value_size:{len(message.value)} "
     if isinstance(message, rpc_pb2.TxnRequest):
-        compares = ", ".join(f"key:{quote(each.key)}" for each in message.compare[:_OPERATIONS_MAX])
+        compares = _joined((f"key:{_quoted(each.key)}" for each in message.compare[:_OPERATIONS_MAX]), ", ")
         branches = " ".join(
-            f"{name}:<{', '.join(map(_describe_op, operations[:_OPERATIONS_MAX]))}>"
+            f"{name}:<{_joined(map(_describe_op, operations[:_OPERATIONS_MAX]), ', ')}>"
             for name, operations in (("success", message.success), ("failure", message.failure))
             if operations
         )
@@ -108,19 +112,50 @@ def describe(message: Any) -> str:
     if isinstance(message, Message):
         from google.protobuf import text_format  # imports protobuf's pure-Python half: a tenth of a member's start
 
-        return text_format.MessageToString(_without_secrets(message), as_one_line=True)
+        return text_format.MessageToString(_shown_fields(message), as_one_line=True)
     return str(message)
 
 
-def _without_secrets(message: Message) -> Message:
-    secret = [name for name in _SECRETS if name in message.DESCRIPTOR.fields_by_name]
-    if not secret:
+def _quoted(name: bytes) -> str:
+    return quote(name[:_CHARACTERS_MAX])
+
+
+def _joined(texts: Iterable[str], separator: str) -> str:
+    """As many of them as a line may show."""
+    found: list[str] = []
+    size = 0
+    for text in texts:
+        found.append(text)
+        size += len(text)
+        if size >= _CHARACTERS_MAX:
+            break
+    return separator.join(found)
+
+
+def _shown_fields(message: Message) -> Message:
+    """The fields without secrets, shortened where they are long."""
+    has_secrets = any(name in message.DESCRIPTOR.fields_by_name for name in _SECRETS)
+    if not has_secrets and message.ByteSize() <= _CHARACTERS_MAX:
         return message
     shown = type(message)()
-    shown.CopyFrom(message)
-    for name in secret:
-        shown.ClearField(name)
+    for field, value in message.ListFields():
+        if field.name in _SECRETS:
+            continue
+        if isinstance(value, Message):
+            part = getattr(shown, field.name)
+            part.SetInParent()
+            part.MergeFrom(_shown_fields(value))
+        elif isinstance(value, bytes | str | int | float):
+            setattr(shown, field.name, _cut(value))
+        else:
+            getattr(shown, field.name).extend([_cut(one) for one in value[:_OPERATIONS_MAX]])
     return shown
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, bytes | str):
+        return value[:_CHARACTERS_MAX]
+    return _shown_fields(value) if isinstance(value, Message) else value
 
 
 def _describe_op(operation: rpc_pb2.RequestOp) -> str:
