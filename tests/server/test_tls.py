@@ -319,12 +319,23 @@ def test_a_crl_with_the_time_0_is_read(authority: Authority) -> None:
     assert "revoked" in reason(authority, client, crl=crl)
 
 
-def test_an_unreadable_crl_is_a_config_error(authority: Authority, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "text"), [("text", "no certificate revocation list"), ("none", "no such file")])
+def test_a_crl_that_cannot_be_read_refuses_certificates_until_it_can(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, text: str
+) -> None:
+    """As in etcd, the listener starts, and a client that presents no certificate is served."""
     (tmp_path / "text").write_text("no")
-    with pytest.raises(ConfigError, match="no certificate revocation list"):
-        PeerCheck(TlsFiles(crl=str(tmp_path / "text")))
-    with pytest.raises(ConfigError, match="no such file"):
-        PeerCheck(TlsFiles(crl=str(tmp_path / "none")))
+    server = authority.sign("s", "server", "127.0.0.1")
+    check = PeerCheck(serving(server, ca=authority.path, crl=str(tmp_path / name)))
+    assert [record.message for record in caplog.records] == [
+        "the CRL cannot be read; connections with a certificate are refused until it can"
+    ]
+    known, _ = handshake(ServerTls(serving(server, ca=authority.path)).context(), trusting(authority, authority.sign("c", "c")))
+    assert text in check.reason(known)
+    unknown, _ = handshake(ServerTls(serving(server)).context(), trusting(authority))
+    assert check.reason(unknown) == ""
+    os.replace(authority.revoke(), tmp_path / name)
+    assert check.reason(known) == ""
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
 import socket
 import ssl
@@ -17,7 +18,10 @@ from typing import Any
 
 from tercet.errors import ConfigError
 from tercet.gotext.host_port import unmapped
+from tercet.log_fields import fields
 from tercet.server.tls.files import TlsFiles
+
+logger = logging.getLogger(__name__)
 
 Certificate = Mapping[str, Any]
 """In the form of SSLObject.getpeercert; empty without a certificate."""
@@ -25,14 +29,18 @@ NOT_ALLOWED = "client certificate authentication failed"
 
 
 class PeerCheck:
-    """The checks of one listener. Raises ConfigError for a CRL that cannot be read."""
+    """The checks of one listener. While its CRL cannot be read, certificates are refused; as in etcd, the listener starts."""
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._revoked: frozenset[int] = frozenset()
         self._crl_stamp: tuple[int, int, int] | None = None
         if files.crl:
-            self._refresh_crl()
+            try:
+                self._refresh_crl()
+            except ConfigError as error:
+                shown = fields({f"{files.prefix or 'client-'}crl-file": files.crl}, error=str(error))
+                logger.warning("the CRL cannot be read; connections with a certificate are refused until it can", extra=shown)
 
     def reason(self, connection: ssl.SSLObject) -> str:
         """The reason to reject a connection after its handshake, or ""."""
