@@ -96,7 +96,13 @@ def test_names_of_different_addresses_do_not_match(host: str) -> None:
 
 
 def test_the_second_version_of_discovery_is_refused() -> None:
-    assert "was removed from etcd" in str(refusal("--discovery", "http://example.com/1"))
+    """As a flag with the exit code and the first line of etcd, which does not know it."""
+    as_flag = refusal("--discovery", "http://example.com/1")
+    lines = as_flag.error_text.splitlines()
+    assert (as_flag.code, lines[0]) == (2, "flag provided but not defined: -discovery")
+    assert "was removed from etcd; use --discovery-endpoints" in lines[1]
+    as_variable = refusal(environ={"ETCD_DISCOVERY": "http://example.com/1"})
+    assert (as_variable.code, str(as_variable)) == (1, lines[1])
 
 
 def test_with_discovery_there_is_no_default_cluster() -> None:

@@ -57,7 +57,7 @@ def _groups() -> Iterator[tuple[str, list[Flag]]]:
 
 def _help(flag: Flag) -> str:
     choices = f"One of {', '.join(flag.choices)}." if flag.choices else ""
-    remark = f"No effect: {flag.reason}." if flag.reason else _REMARKS[flag.support]
+    remark = f"No effect: {flag.reason}." if flag.reason and flag.support is Support.IGNORED else _REMARKS[flag.support]
     return " ".join(part for part in (flag.help, choices, remark) if part)
 
 

@@ -9,6 +9,7 @@ Source: etcd 3.7's flags; the retired ones are those of 3.4 to 3.6.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from tercet.config.flags import Flag, Kind, Retired, Support
 
@@ -39,10 +40,10 @@ def _flag(
     path: str | None = None,
     go_type: str = "",
     choices: tuple[str, ...] = (),
-    support: Support = Support.WORKS,
     no_effect: str = "",
+    refused: str = "",
 ) -> Flag:
-    """path: dotted, `-` for none, the flag's own name if not given. no_effect: why the flag is accepted and ignored."""
+    """path: dotted, `-` for none, the flag's own name if not given. no_effect, refused: why the flag is ignored or refused."""
     keys = () if path == "-" else tuple((path or name).split("."))
     return Flag(
         name,
@@ -52,12 +53,12 @@ def _flag(
         path=keys,
         go_type=go_type or _GO_TYPES[kind],
         choices=choices,
-        support=Support.IGNORED if no_effect else support,
-        reason=no_effect,
+        support=Support.IGNORED if no_effect else Support.REFUSED if refused else Support.WORKS,
+        reason=no_effect or refused,
     )
 
 
-_IGNORED, _REFUSED = Support.IGNORED, Support.REFUSED
+V2_DISCOVERY: Final = "--discovery (v2) was removed from etcd; use --discovery-endpoints and --discovery-token"
 
 _MEMBER = [
     _flag("name", S, "default", "Name of this member, unique in the cluster."),
@@ -175,7 +176,7 @@ _CLUSTERING = [
     _flag("discovery-user", S, "", "User name for discovery.", path=_DISCOVERY + "auth.username"),
     _flag("discovery-password", S, "", "Password for discovery.", path=_DISCOVERY + "auth.password"),
     _flag("discovery-fallback", Kind.CHOICE, "exit", "What to do if discovery fails.", path="-", choices=("exit", "proxy")),
-    _flag("discovery", S, "", "URL of a v2 discovery service, which etcd no longer supports.", support=_REFUSED),
+    _flag("discovery", S, "", "URL of a v2 discovery service, which etcd no longer supports.", refused=V2_DISCOVERY),
     _flag("discovery-srv", S, "", "DNS domain whose SRV records name the members."),
     _flag("discovery-srv-name", S, "", "Suffix of the service name in those records."),
     _flag("strict-reconfig-check", B, "true", "Reject membership changes that would cost the cluster its quorum."),

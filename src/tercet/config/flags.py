@@ -48,7 +48,7 @@ class Support(Enum):
     IGNORED = "ignored"
     """It is accepted with a warning and has no effect."""
     REFUSED = "refused"
-    """The member does not start."""
+    """The member does not start; on the command line, as with a flag that does not exist."""
 
 
 class Flag(NamedTuple):
@@ -68,7 +68,7 @@ class Flag(NamedTuple):
     choices: tuple[str, ...] = ()
     support: Support = Support.WORKS
     reason: str = ""
-    """Why the flag has no effect."""
+    """Why the flag has no effect, or is refused."""
 
     @property
     def is_used(self) -> bool:
@@ -206,6 +206,8 @@ def read_command_line(
             if name in ("h", "help"):
                 raise HelpRequested
             raise UsageError(_unknown(name, [*known, *unread]))
+        if isinstance(flag, Flag) and flag.support is Support.REFUSED:
+            raise UsageError(f"flag provided but not defined: -{name}\n{flag.reason}")
         if flag is not None and flag.kind is Kind.BOOL:
             values[name] = _bool_value(flag, given)
             continue

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tercet.config.feature_gates import resolve_gates
-from tercet.config.flag_table import FLAGS
+from tercet.config.flag_table import FLAGS, V2_DISCOVERY
 from tercet.config.startup_error import Line, warn
 from tercet.config.urls import check_bindable, check_has_host, texts
 from tercet.errors import ConfigError
@@ -30,7 +30,7 @@ _DEFAULT_NAME = (
 def validate(values: Mapping[str, Any], lines: list[Line]) -> None:
     """values: parsed, by flag name. Raises ConfigError; warnings are appended to `lines`."""
     if values["discovery"]:
-        raise ConfigError("--discovery (v2) was removed from etcd; use --discovery-endpoints and --discovery-token")
+        raise ConfigError(V2_DISCOVERY)  # of a file or the environment, where etcd would ignore it and found another cluster
     if values["discovery-fallback"] == "proxy":
         raise ConfigError('v2 proxy is deprecated, and --discovery-fallback can\'t be configured as "proxy"')
     try:
