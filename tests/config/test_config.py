@@ -179,6 +179,8 @@ def test_values_out_of_bounds_are_adjusted_with_a_log_line() -> None:
     said = messages(found.lines)
     assert "raft-read-timeout increased to minimum value: 5s" in said
     assert "use default bcrypt cost instead of the invalid given cost" in said
+    assert "adjusting watch progress notify interval to minimum period" in said
+    assert config("--watch-progress-notify-interval", "-1s").watch_progress_notify_interval_seconds == 600
 
 
 def test_urls_that_are_given_empty_keep_their_default() -> None:

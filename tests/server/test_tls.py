@@ -411,5 +411,7 @@ def test_auto_tls_generates_a_certificate_once(tmp_path: Path) -> None:
     assert os.stat(files.key).st_mode & 0o777 == 0o600
     server, _ = handshake(ServerTls(files).context(), ClientTls(files).context())
     assert server.version()
+    with pytest.raises(ConfigError, match="should be greater than 0"):
+        with_self_signed(TlsFiles(), directory, urls, years=0)
     assert with_self_signed(TlsFiles(), directory, urls, years=1).key == files.key
     assert Path(files.key).read_bytes() == key

@@ -23,7 +23,6 @@ from tercet.config.server_config import ServerConfig
 from tercet.config.startup_error import Line, StartupError, info, warn
 from tercet.config.validation import UNSET_ADVERTISE, validate
 from tercet.errors import ConfigError
-from tercet.gotext.duration import format_seconds
 from tercet.gotext.urls import Url
 from tercet.version import ETCD_VERSION
 
@@ -201,8 +200,12 @@ def _build(values: Mapping[str, Any], find_default_host: Callable[[], str], line
         bounds = {"min_cost": 4, "max_cost": 31, "default_cost": 10}
         lines.append(warn("use default bcrypt cost instead of the invalid given cost", **bounds, given_cost=config.bcrypt_cost))
         config = config._replace(bcrypt_cost=10)
+    if config.watch_progress_notify_interval_seconds < 0:
+        config = config._replace(watch_progress_notify_interval_seconds=_WHERE_ZERO[_NOTIFY])
     if config.watch_progress_notify_interval_seconds < 0.1:
-        lines.append(warn("watch progress notify interval increased", given=format_seconds(fields[_NOTIFY]), used="100ms"))
+        lines.append(
+            warn("adjusting watch progress notify interval to minimum period", min_watch_progress_notify_interval="100ms")
+        )
         config = config._replace(watch_progress_notify_interval_seconds=0.1)
     config = _with_default_host(config, find_default_host, lines)
     if not config.data_dir:
@@ -222,7 +225,6 @@ _WHERE_ZERO: Mapping[str, Any] = {
     "compaction_sleep_interval_seconds": 0.01,
     "watch_progress_notify_interval_seconds": 600.0,
     "warning_unary_request_duration_seconds": 0.3,
-    "self_signed_cert_validity": 1,
 }
 """Values that 0 stands for."""
 

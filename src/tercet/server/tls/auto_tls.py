@@ -8,17 +8,24 @@ Source: etcd client/pkg/transport/listener.go (SelfCert).
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from tercet.errors import ConfigError
 from tercet.gotext.host_port import is_ip
 from tercet.gotext.urls import Url
+from tercet.log_fields import fields
 from tercet.server.tls.files import TlsFiles
+
+logger = logging.getLogger(__name__)
 
 
 def with_self_signed(files: TlsFiles, directory: str, urls: Iterable[Url], *, years: int) -> TlsFiles:
-    """`files` with the self-signed pair in `directory`, generated if missing. Raises OSError."""
+    """`files` with the self-signed pair in `directory`, generated if missing. Raises ConfigError or OSError."""
+    if years == 0:
+        raise ConfigError("selfSignedCertValidity is invalid,it should be greater than 0")
     cert, key = os.path.join(directory, "cert.pem"), os.path.join(directory, "key.pem")
     if not (os.path.exists(cert) and os.path.exists(key)):
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -36,6 +43,9 @@ def _generate(cert: str, key: str, hosts: list[str], years: int) -> None:
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "etcd")])
     alternatives = [x509.IPAddress(ipaddress.ip_address(host)) if is_ip(host) else x509.DNSName(host) for host in hosts]
     now = datetime.now(UTC)
+    ends = now + timedelta(days=365 * years)
+    shown = fields(certificate_validity_bound_not_after=f"{ends:%Y-%m-%dT%H:%M:%SZ}")
+    logger.warning("automatically generate certificates", extra=shown)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -43,7 +53,7 @@ def _generate(cert: str, key: str, hosts: list[str], years: int) -> None:
         .public_key(secret.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=365 * years))
+        .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
