@@ -90,6 +90,10 @@ class ConfigError(TercetError):
     """A flag, variable, file or data directory that the member cannot start with. The text is one line, for the operator."""
 
 
+class ListenerError(ConfigError):
+    """The TLS files of the client listeners do not load."""
+
+
 class InvariantViolation(TercetError):
     """A bug: the member stops before it spreads wrong state."""
 

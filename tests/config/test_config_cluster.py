@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tercet.config.initial_cluster import check_initial_members, parse_initial_cluster
-from tercet.errors import ConfigError
+from tercet.errors import ConfigError, ListenerError
 from tercet.server.client_listeners import ClientListeners
 from tercet.server.hosting import Hosting
 from tercet.server.startup_checks import check_listeners
@@ -135,6 +135,7 @@ def test_metrics_over_tls_require_a_certificate() -> None:
         check_listeners(config("--listen-metrics-urls", "https://127.0.0.1:1"))
 
 
-def test_a_certificate_without_its_key_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"KeyFile and CertFile must both be present\[key: , cert: c\]"):
-        check_listeners(config("--cert-file", "c", "--listen-metrics-urls", "https://127.0.0.1:1"))
+def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
+    found = config("--cert-file", "c", "--listen-metrics-urls", "https://127.0.0.1:1")
+    with pytest.raises(ListenerError, match=r"KeyFile and CertFile must both be present\[key: , cert: c\]"):
+        ClientListeners(found, tmp_path, Hosting())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tercet.config.server_config import ServerConfig
+from tercet.errors import ConfigError, ListenerError
 from tercet.gotext.urls import Url
 from tercet.http.debug_vars import RaftStatus
 from tercet.http.health import Health
@@ -49,7 +50,7 @@ _GRPC_OVERHEAD_BYTES = 512 * 1024
 
 
 class ClientListeners:
-    """Raises ConfigError if an address cannot be bound or TLS files do not load."""
+    """Raises ConfigError if an address cannot be bound, ListenerError if TLS files do not load."""
 
     def __init__(self, config: ServerConfig, self_signed: Path, hosting: Hosting) -> None:
         """self_signed: directory of the certificate that --auto-tls generates."""
@@ -69,8 +70,11 @@ class ClientListeners:
         self.files = files
         """Empty without TLS."""
         with_http = not config.listen_client_http_urls
-        self._tls = ServerTls(files, CLIENT_PROTOCOLS if with_http else ("h2",)) if not files.is_empty else None
-        self._http_tls = ServerTls(files, ("http/1.1",)) if not files.is_empty else None
+        try:
+            self._tls = ServerTls(files, CLIENT_PROTOCOLS if with_http else ("h2",)) if not files.is_empty else None
+            self._http_tls = ServerTls(files, ("http/1.1",)) if not files.is_empty else None
+        except ConfigError as error:
+            raise ListenerError(str(error)) from error
         try:
             self._client_addresses = self._bind(config.listen_client_urls)
             self._http_addresses = self._bind(config.listen_client_http_urls)

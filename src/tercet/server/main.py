@@ -21,7 +21,7 @@ import uvloop
 from tercet.config.load import load
 from tercet.config.server_config import ServerConfig
 from tercet.config.startup_error import StartupError, warn
-from tercet.errors import ConfigError, StorageFailure
+from tercet.errors import ConfigError, ListenerError, StorageFailure
 from tercet.log_fields import fields
 from tercet.server.allocator import map_large_blocks
 from tercet.server.default_host import default_host
@@ -107,7 +107,7 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
     for number in _SIGNALS:
         loop.add_signal_handler(number, _received, number, end)
     starting = asyncio.ensure_future(server.start())
-    refusal = ""
+    refusal: ConfigError | StorageFailure | None = None
     try:
         first: set[asyncio.Future[Any]] = {starting, ended}
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -116,14 +116,15 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
             gc.freeze()  # without a collection: it would hold up the first requests, and start leaves little garbage
             await ended
     except (ConfigError, StorageFailure) as error:
-        refusal = str(error)
+        refusal = error
         end(1)
     finally:
         starting.cancel()
         await asyncio.wait([starting])
         await server.stop()
-    if refusal:
-        logger.critical("discovery failed", extra=fields(error=refusal))  # the last line, which whoever looks reads first
+    if refusal is not None:
+        text = "listener failed" if isinstance(refusal, ListenerError) else "discovery failed"
+        logger.critical(text, extra=fields(error=str(refusal)))  # the last line, which whoever looks reads first
     return ended.result()
 
 

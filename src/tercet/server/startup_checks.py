@@ -30,12 +30,17 @@ def check_listeners(config: ServerConfig) -> list[Line]:
     if any(url.is_secure for url in config.listen_metrics_urls) and clients.is_empty and not config.auto_tls:
         raise ConfigError("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url")
     peers.check_pairs()
-    if serves_clients_with_tls(config):
-        clients.check_pairs()
     return [
+        *_given(peers, "peer", is_auto=config.peer_auto_tls),
+        *_given(clients, "client", is_auto=config.auto_tls),
         *_ignored(config.listen_peer_urls, peers, "peer-url", "--peer-client-cert-auth", _PEER_SCHEME),
         *_ignored(config.listen_client_urls, clients, "client-url", "--client-cert-auth", _CLIENT_SCHEME),
     ]
+
+
+def _given(files: TlsFiles, side: str, *, is_auto: bool) -> Iterable[Line]:
+    if is_auto and not files.is_empty:
+        yield warn(f"ignoring {side} auto TLS since certs given")
 
 
 def serves_clients_with_tls(config: ServerConfig) -> bool:
