@@ -71,7 +71,14 @@ def test_other_lines_have_etcds_fields(tmp_path: Path) -> None:
     ours = lines_of(TERCET, tmp_path / "ours", *flags, until=last)
     etcds = lines_of(newer_etcd(), tmp_path / "etcd", *flags, until=last)
     varies = {"ts", "caller", "cluster-id", "local-member-id", "address", "took", "data-dir", "publish-timeout"}
-    varies |= {"advertise-peer-urls", "advertise-client-urls", "local-member-attributes"}
+    varies |= {
+        "advertise-peer-urls",
+        "advertise-client-urls",
+        "local-member-attributes",
+        "listen-peer-urls",
+        "listen-client-urls",
+    }
+    varies |= {"initial-advertise-peer-urls", "listen-metrics-urls"}
     for message in (
         "quota exceeds the maximum value",
         "enabled backend quota",
@@ -80,6 +87,12 @@ def test_other_lines_have_etcds_fields(tmp_path: Path) -> None:
         "published local member to cluster through raft",
         "serving client traffic insecurely; this is strongly discouraged!",
         "serving metrics",
+        "Initialize and start etcd server",
+        "configuring peer listeners",
+        "configuring client listeners",
+        "starting local member",
+        "now serving peer/client/metrics",
+        "stopped serving peer traffic",
         "starting auto periodic compaction",
         last,
         "received signal; shutting down",

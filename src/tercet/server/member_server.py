@@ -53,7 +53,7 @@ from tercet.server.publish import publish
 from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.slow_calls import SlowCalls
 from tercet.server.startup_checks import check_listeners
-from tercet.server.startup_line import ends_with, log_start
+from tercet.server.startup_line import ends_with, log_directory, log_listeners, log_serving, log_start
 from tercet.server.systemd import notify_ready
 from tercet.services.auth import AuthService
 from tercet.services.authorization import Authorization
@@ -111,8 +111,10 @@ class MemberServer:
         if config.unsafe_no_fsync:
             logger.warning("--unsafe-no-fsync: nothing is synced to disk; a power failure loses acknowledged writes")
         hosting, storage = self._hosting, self._storage
+        log_directory(config.data_dir)
         await storage.begin(self._closing)
         paths = storage.paths
+        log_listeners(config)
         zap_format.write_lines(check_listeners(config))
         peer_listeners = PeerListeners(config, paths.data / "fixtures" / "peer", hosting.sockets)
         self._closing.callback(peer_listeners.close_sockets)
@@ -218,11 +220,9 @@ class MemberServer:
         self._closing.push_async_callback(self._leave, member, listeners)
         self._closing.callback(watch.close)
         self.watches, self.scrape, self.listeners = watch, metrics.metrics.scrape, listeners
-        logger.info("ready to serve client requests")
+        log_serving(config, opened.member_id)
         if hosting.notifies:
-            logger.info("notifying init daemon")
             notify_ready(os.environ)
-            logger.info("successfully notified init daemon")
 
     def _lock_handlers(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
         """Lock and Election, which call the other services. Those calls are not counted as clients' calls."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -62,6 +63,18 @@ class Paths(NamedTuple):
                 raise ConfigError(f"cannot create directory {directory}: {reason(error)}") from error
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise ConfigError(f"cannot access data directory {directory}: permission denied")
+        for directory in (self.data, self.data / "member", self.snapshots):
+            _warn_if_others_may_enter(str(directory))
+
+
+def _warn_if_others_may_enter(directory: str) -> None:
+    mode = os.stat(directory).st_mode
+    if mode & 0o777 != 0o700:
+        error = (
+            f'directory "{directory}" exist, but the permission is "{stat.filemode(mode)}". '
+            'The recommended permission is "-rwx------" to prevent possible unprivileged access to the data'
+        )
+        logger.warning("check file permission", extra=fields(error=error))
 
 
 class MemberStorage(DatabaseFile, Protocol):

@@ -55,8 +55,10 @@ class PeerListeners:
 
     def stop(self) -> None:
         """Accept no more connections; open ones stay open."""
-        for listener in self._listeners:
+        for listener, address in zip(self._listeners, self._addresses, strict=False):
             listener.stop()
+            for url in address.urls:
+                logger.info("stopped serving peer traffic", extra=fields(address=url.address))
 
     def close_sockets(self) -> None:
         for address in self._addresses:

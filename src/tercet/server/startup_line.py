@@ -1,8 +1,8 @@
-"""The log line "starting an etcd server": the configuration in effect, under etcd's field names, for operators and scripts.
+"""The log lines of a start. "starting an etcd server" has the configuration in effect under etcd's field names.
 
 Fields of flags without effect are left out.
 
-Source: etcd server/embed/etcd.go (print).
+Source: etcd server/embed/etcd.go (StartEtcd, print), server/etcdmain/etcd.go (identifyDataDirOrDie).
 """
 
 from __future__ import annotations
@@ -31,6 +31,43 @@ logger = logging.getLogger(__name__)
 
 _REQUEST_BYTES_MAX: Final = 10 << 20  # what etcd recommends, as the next
 _QUOTA_BYTES_MAX: Final = 8 << 30
+_OWN_NAMES: Final = frozenset({"member", "fixtures"})
+
+
+def log_directory(directory: str) -> None:
+    """Whether the member starts for the first time, and what does not belong into its data directory."""
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        names = []  # it does not exist, or `DiskStorage.begin` says why it cannot be used
+    for name in names:
+        if name not in _OWN_NAMES:
+            logger.warning("found invalid file under data directory", extra=fields(filename=name, data_dir=directory))
+    if "member" in names:
+        logger.info("server has already been initialized", extra=fields(data_dir=directory, dir_type="member"))
+    else:
+        logger.info("Initialize and start etcd server", extra=fields(data_dir=directory, dir_type="empty"))
+
+
+def log_listeners(config: ServerConfig) -> None:
+    logger.info("configuring peer listeners", extra=fields(listen_peer_urls=_texts(config.listen_peer_urls)))
+    logger.info("configuring client listeners", extra=fields(listen_client_urls=_texts(config.listen_client_urls)))
+
+
+def log_serving(config: ServerConfig, member_id: int) -> None:
+    """All listeners are served."""
+    logger.info(
+        "now serving peer/client/metrics",
+        extra=fields(
+            local_member_id=hex_id(member_id),
+            initial_advertise_peer_urls=_texts(config.initial_advertise_peer_urls),
+            listen_peer_urls=_texts(config.listen_peer_urls),
+            advertise_client_urls=_texts(config.advertise_client_urls),
+            listen_client_urls=_texts(config.listen_client_urls),
+            listen_metrics_urls=_texts(config.listen_metrics_urls),
+        ),
+    )
+    logger.info("ready to serve client requests")
 
 
 def log_start(config: ServerConfig, paths: Paths, opened: Opened, *, is_restart: bool, local_address: str) -> None:
@@ -49,6 +86,12 @@ def log_start(config: ServerConfig, paths: Paths, opened: Opened, *, is_restart:
             cluster_id=hex_id(opened.cluster_id),
         ),
     )
+    ids = {"cluster-id": hex_id(opened.cluster_id), "local-member-id": hex_id(opened.member_id)}
+    if is_restart:
+        commit_index = opened.raft.commit_index
+        logger.info("restarting local member", extra=fields(ids, commit_index=commit_index))
+    else:
+        logger.info("starting local member", extra=fields(ids))
 
 
 def _log_quota(quota_bytes: int) -> None:
