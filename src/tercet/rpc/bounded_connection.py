@@ -2,7 +2,7 @@
 
 While more than `_REPLY_QUEUE_BYTES` of replies wait, requests are not dispatched (`_deferred`); when too many of those wait,
 they are refused; a transport that is stuck is not read from at all. A reply that would take the queue over
-`_REPLY_QUEUE_BYTES_MAX`, or those of all connections over `_SERVER_QUEUE_BYTES_MAX`, is replaced by an error.
+`_REPLY_QUEUE_BYTES_MAX` is replaced by an error. The queues of all connections together are bounded by queued_replies.py.
 
 What it takes of a turn of the loop is bounded too (intake.py): the rest of what was received waits (`_unparsed`).
 
@@ -26,11 +26,12 @@ from tercet.rpc.connection import FLUSH_BYTES, PARSE_BYTES, Connection
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.frame_walk import FrameWalk
 from tercet.rpc.half_open import HalfOpenStreams
-from tercet.rpc.http2 import HTTP2Error, Session
+from tercet.rpc.http2 import ENHANCE_YOUR_CALM, HTTP2Error, Session
+from tercet.rpc.queued_replies import COUNTED_BYTES, QueuedReplies
 
 _REPLY_QUEUE_BYTES: Final = 8 << 20
 _REPLY_QUEUE_BYTES_MAX: Final = 256 << 20
-_SERVER_QUEUE_BYTES_MAX: Final = 512 << 20
+_STREAM_QUEUE_BYTES: Final = 64 << 10  # of a stream, while the queues of all connections are full
 _DEFERRED_BYTES_MAX: Final = 16 << 20
 _DEFERRED_OVERHEAD_BYTES: Final = 1 << 10
 _DEFERRED_PER_TURN: Final = 64
@@ -49,13 +50,6 @@ _FLUSH_BYTES_OF_MANY: Final = 32 << 10
 _STREAMS_SHIFT: Final = 8  # one unit of a turn's work for each 256 streams, 5 to 10 us
 
 
-class QueuedReplies:
-    """Replies that wait for slow clients to read them, of all connections of a server."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-
-
 class BoundedConnection(Connection):
     """What the calls of a server see of their connection."""
 
@@ -64,8 +58,8 @@ class BoundedConnection(Connection):
         "_deferred_bytes",
         "_frames",
         "_half_open",
+        "_is_counted",
         "_peer",
-        "_queued",
         "_reading_paused",
         "_replies",
         "_unparsed",
@@ -92,7 +86,7 @@ class BoundedConnection(Connection):
         self._peer: Peer | None = None
         self._deferred: deque[tuple[UnaryCall, bytes]] = deque()
         self._deferred_bytes = 0
-        self._queued = 0  # bytes of replies, as counted for the server
+        self._is_counted = False  # among the queues of the server
         self._reading_paused = False  # the client reads nothing
         self._unparsed = b""  # arrived in a turn whose work was used up; nothing more is read before it is parsed
         self._frames = FrameWalk()
@@ -174,12 +168,8 @@ class BoundedConnection(Connection):
         if self.intake.admits():
             self.intake.spend(_END_WORK)
             return super().eof_received()
-        self.intake.run(self._end, _END_WORK)
+        self.intake.run(self.transport.close, _END_WORK)
         return True
-
-    def _end(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
 
     def hold(self, size: int) -> bool:
         """Account for bytes of requests that have not arrived in full. False: they are above the limit."""
@@ -208,7 +198,9 @@ class BoundedConnection(Connection):
     def drop_deferred(self) -> None:
         """The connection is lost, and its replies with it."""
         self._deferred.clear()
-        self._count_queued(0)
+        if self._is_counted:
+            self._is_counted = False
+            self._replies.forget(self)
 
     def is_backlogged(self) -> bool:
         """Do many replies wait for the client to read them, those of this turn included?"""
@@ -221,27 +213,35 @@ class BoundedConnection(Connection):
             self._waiting_replies.append(future)
             await future
 
-    def _wake_replies(self) -> None:
-        """Each sends something, and the flush after it wakes more."""
-        woken = 0
-        while self._waiting_replies and woken < _WOKEN_PER_FLUSH:
-            future = self._waiting_replies.popleft()
-            if not future.done():
-                future.set_result(None)
-                woken += 1
-
     def has_room_for_replies(self) -> bool:
         """Checked before a large reply is queued: a flush comes too late to notice what one turn has queued."""
         queued = self.session.queued_body_size()
-        if queued > _REPLY_QUEUE_BYTES:
+        is_large = queued > _REPLY_QUEUE_BYTES
+        if is_large:
             self.backlogged = True
-        self._count_queued(queued)
-        return queued <= _REPLY_QUEUE_BYTES_MAX and self._replies.bytes <= _SERVER_QUEUE_BYTES_MAX
+        self._count(queued)
+        replies = self._replies
+        if replies.is_full:
+            replies.make_room()
+        return queued <= _REPLY_QUEUE_BYTES_MAX and not replies.is_over and not (is_large and replies.is_full)
 
-    def _count_queued(self, queued: int) -> None:
+    def has_room(self, stream_id: int, queue_bytes_max: int) -> bool:
+        if self._replies.is_full:
+            queue_bytes_max = min(queue_bytes_max, _STREAM_QUEUE_BYTES)
+        return super().has_room(stream_id, queue_bytes_max)
+
+    def _count(self, queued: int) -> None:
         """Account for this connection's replies in the count of the server."""
-        self._replies.bytes += queued - self._queued
-        self._queued = queued
+        if (queued >= COUNTED_BYTES or self._is_counted) and not self.closing:
+            self._is_counted = queued >= COUNTED_BYTES
+            self._replies.count(self, queued)
+
+    def close_unread(self) -> None:
+        """The client does not read, and others need the memory."""
+        if self.write_paused:
+            self.abort()
+        else:
+            self.goaway(ENHANCE_YOUR_CALM, b"too many replies wait for this client to read them")
 
     def _dispatch_deferred(self) -> None:
         """Dispatch some of the deferred requests; the flush of their replies continues."""
@@ -259,8 +259,9 @@ class BoundedConnection(Connection):
 
     def flushed(self) -> None:
         queued = self.session.queued_body_size()
-        if queued > _REPLY_QUEUE_BYTES or self._queued:
-            self._count_queued(queued)
+        self._count(queued)
+        if self.closing:
+            return
         if queued > _REPLY_QUEUE_BYTES:
             self.backlogged = True
             if self.write_paused and not self._reading_paused:
@@ -271,7 +272,7 @@ class BoundedConnection(Connection):
         elif self.backlogged and queued <= _REPLY_QUEUE_BYTES // 2:
             self._dispatch_deferred()
         if self._waiting_replies and queued <= _REPLY_QUEUE_BYTES // 2:
-            self._wake_replies()
+            _wake_some(self._waiting_replies)
         if self._half_open:
             self._half_open.flushed(self)
 
@@ -301,6 +302,16 @@ class BoundedConnection(Connection):
     def reset_when_sent(self, stream_id: int) -> None:
         """The answer is complete, the request is not: once the answer has been sent, ask the client to stop (RFC 9113 §8.1)."""
         self._half_open.add(stream_id)
+
+
+def _wake_some(waiting: deque[asyncio.Future[None]]) -> None:
+    """Each sends something, and the flush after it wakes more."""
+    woken = 0
+    while waiting and woken < _WOKEN_PER_FLUSH:
+        future = waiting.popleft()
+        if not future.done():
+            future.set_result(None)
+            woken += 1
 
 
 def _address(peername: object) -> str:

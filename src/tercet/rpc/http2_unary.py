@@ -26,7 +26,7 @@ _SMALL_REPLY_BYTES: Final = 4096
 # Larger messages are not copied.
 _LARGE_BYTES: Final = 64 << 10
 
-QUEUE_IS_FULL: Final = "too many replies wait for this client to read them"
+QUEUE_IS_FULL: Final = "too many replies wait for clients to read them"
 
 _NO_MESSAGE = StatusError(Code.UNKNOWN, "EOF")
 _CUT_SHORT = StatusError(Code.UNKNOWN, "unexpected EOF")

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from tercet.intake import intake_of_running_loop
-from tercet.rpc.bounded_connection import BoundedConnection, QueuedReplies
+from tercet.rpc.bounded_connection import BoundedConnection
 from tercet.rpc.client_traffic import ClientTraffic
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.headers import value_of
 from tercet.rpc.http2 import Headers
 from tercet.rpc.http_exchange import HttpHandler
 from tercet.rpc.method import Method
+from tercet.rpc.queued_replies import QueuedReplies
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class ServerState:
         self.http_handler = http_handler
         self.loop = asyncio.get_running_loop()
         self.traffic = ClientTraffic()
-        self.replies = QueuedReplies()
+        self.replies = QueuedReplies(self.loop)
         self.deadlines = Deadlines(self.loop)
         self.intake = intake_of_running_loop()
         self.connections: set[BoundedConnection] = set()
