@@ -75,6 +75,12 @@ def test_an_argument_after_a_boolean_is_not_its_value() -> None:
     assert refusal("--pre-vote", "true").lines[-1].fields == {"error": '"true" is not a valid flag'}
 
 
+@pytest.mark.parametrize("command", ["gateway", "grpc-proxy"])
+def test_etcds_proxies_are_refused_with_what_to_do(command: str) -> None:
+    error = str(refusal(command, "start", "--endpoints=a:1"))
+    assert error.startswith(f'"{command}" is not a valid flag: tercet has no {command}; etcd\'s works in front of tercet')
+
+
 @pytest.mark.parametrize(("text", "value"), [("0x10", 16), ("010", 8), ("0o17", 15), ("0b11", 3), ("1_000", 1000)])
 def test_integers_are_gos(text: str, value: int) -> None:
     assert config("--max-txn-ops", text).max_txn_ops == value

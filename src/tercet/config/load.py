@@ -53,7 +53,8 @@ def load(
     try:
         given, rest = _read_flags(arguments, program)
         if rest:
-            raise ConfigError(f'"{rest[0]}" is not a valid flag')
+            hint = _PROXIES.get(rest[0], "")
+            raise ConfigError(f'"{rest[0]}" is not a valid flag{hint}')
         if given.get("version"):
             raise StartupError("version requested", code=0, out=version_text())
         values, path = _gather(given, environ, lines)
@@ -68,6 +69,10 @@ def load(
     return Loaded(_build(values, find_default_host, lines), settings, tuple(lines))
 
 
+_PROXIES = {
+    "gateway": ": tercet has no gateway; etcd's works in front of tercet, as does any TCP load balancer",
+    "grpc-proxy": ": tercet has no grpc-proxy; etcd's works in front of tercet",
+}
 _DEPRECATED = {
     "max-snapshots": "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.",
     "v2-deprecation": "--v2-deprecation is deprecated and scheduled for removal in v3.8. "
