@@ -82,7 +82,7 @@ def test_snapshots_between_members_are_counted(plan: Planned) -> None:
     for number in range(100):
         leader.client.put(b"k", b"%d" % number)
     behind.restart()
-    behind.wait_said("installed snapshot")
+    behind.wait_said("applied snapshot")
     ids = {one.name: f"{one.ID:x}" for one in behind.client.members()}
     to = ids[behind.name]
 
@@ -109,7 +109,7 @@ def test_a_compaction_of_the_log_is_logged(plan: Planned) -> None:
     for number in range(40):
         member.client.put(b"k", b"%d" % number)
     for text in ("triggering snapshot", "saved snapshot to disk", "compacted Raft logs"):
-        member.wait_said(text)
+        member.wait_said(f'"msg":"{text}"')  # what tools compare: values are fields
 
 
 def test_what_is_sent_to_watchers_is_timed(plan: Planned) -> None:

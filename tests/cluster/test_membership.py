@@ -46,7 +46,7 @@ def test_a_learner_is_added_promoted_and_becomes_leader(plan: Planned) -> None:
         learner = added_member(cluster, "n2", SMALL_LOG)
         control(cluster, "member", "add", "n2", "--learner", f"--peer-urls=http://127.0.0.1:{learner.peer_port}")
         learner.start().wait_said("ready to serve")
-        learner.wait_said("installed snapshot")
+        learner.wait_said("applied snapshot")
         refused = etcdctl([learner], "put", "a", "1")
         assert "rpc not supported for learner" in refused.stderr
         assert learner.http("/readyz")[0] == 503

@@ -12,7 +12,7 @@ from tests.support.watching import Create, Stream
 
 SMALL_LOG = (*QUICK, "--snapshot-count=50", "--snapshot-catchup-entries=5")
 MINIMAL_LOG = (*QUICK, "--snapshot-count=10", "--snapshot-catchup-entries=1")
-INSTALLED = "installed snapshot"
+INSTALLED = "applied snapshot"
 
 
 def snapshot_files(member: Member) -> list[str]:
@@ -59,7 +59,7 @@ def test_a_follower_killed_during_its_catch_up_gets_another_snapshot(plan: Plann
         load.wait_for(20)
         follower.kill()
         load.wait_for(60)
-        follower.start().wait_said("received the snapshot")
+        follower.start().wait_said("received and saved database snapshot")
         for life in range(4):
             follower.kill()
             load.wait_for(20)

@@ -63,7 +63,7 @@ def test_a_tercet_joins_a_cluster_with_authentication_enabled_by_a_snapshot(mix:
     added = etcdctl([etcd], "member", "add", tercet.name, peer_url, "--user", "root:root")
     assert added.returncode == 0, added.stderr
     tercet.start().wait_ready()
-    tercet.wait_said("installed snapshot at")
+    tercet.wait_said("applied snapshot")
 
     put, elsewhere = rpc_pb2.PutRequest(key=b"a1"), rpc_pb2.PutRequest(key=b"c")
     for asked, other in ((etcd, tercet), (tercet, etcd)):

@@ -50,7 +50,7 @@ def test_an_etcd_cluster_moves_to_tercet(mix: Mix) -> None:
     story.send([etcd], 60)
     fill_log(etcd)
     add(etcd, tercet)
-    tercet.wait_said("installed snapshot at")
+    tercet.wait_said("applied snapshot")
     story.send(cluster.members, 60)
     check_same(cluster.members)
     make_leader(cluster, tercet)

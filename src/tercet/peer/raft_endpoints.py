@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
+from tercet.gotext.duration import format_seconds
 from tercet.http1.messages import TextHeaders
 from tercet.http1.server import BodyError, Request, Response, StreamResponse, text_response
 from tercet.intake import intake_of_running_loop
@@ -159,6 +160,12 @@ class RaftEndpoints:
         receptions = self.receptions[sender]
         receptions.in_flight += 1
         began = time.monotonic()
+        shown: dict[str, object] = {
+            "local-member-id": f"{message.to:x}",
+            "remote-snapshot-sender-id": f"{message.from_:x}",
+            "incoming-snapshot-index": message.snapshot.index,
+        }
+        logger.info("receiving database snapshot", extra=fields(shown))
         try:
             saved = await save_database(reader, self._context.snapshot_directory, message.snapshot.index)
         except (BodyError, OSError) as error:
@@ -166,8 +173,10 @@ class RaftEndpoints:
         finally:
             self._receptions -= 1
             receptions.in_flight -= 1
-        receptions.took(time.monotonic() - began, sync_seconds=saved.sync_seconds)
-        logger.info("received the snapshot at %d from %x, %d bytes", message.snapshot.index, message.from_, saved.size)
+        seconds = time.monotonic() - began
+        receptions.took(seconds, sync_seconds=saved.sync_seconds)
+        took = fields(shown, incoming_snapshot_size_bytes=saved.size, download_took=format_seconds(seconds))
+        logger.info("received and saved database snapshot", extra=took)
         reason = self._context.accept(message)
         return _forbidden(reason, message) if reason is not None else Response(204)
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
+from tercet.log_fields import fields
 from tercet.peer.context import Context
 from tercet.peer.frames import pack_u64
 from tercet.peer.post import check_answer
@@ -34,7 +35,8 @@ async def send_snapshot(
     origin = picker.pick()
     headers = [*context.identity.request_headers(), ("Content-Type", "application/octet-stream")]
     index = message.snapshot.index if message.snapshot is not None else 0
-    logger.info("sending database snapshot at %d to peer %x", index, status.id)
+    shown: dict[str, object] = {"snapshot-index": index, "remote-peer-id": f"{status.id:x}"}
+    logger.info("sending database snapshot", extra=fields(shown))
     ok = False
     began = time.monotonic()
     status.snapshot_began()
@@ -47,11 +49,12 @@ async def send_snapshot(
         check_answer(answer, status.id, context)
         ok = True
     except Exception as error:  # the owner's iterator may raise anything, and raft must get a report in every case
-        logger.warning("failed to send database snapshot at %d to peer %x: %s", index, status.id, error or type(error).__name__)
+        reason = str(error) or type(error).__name__
+        logger.warning("failed to send database snapshot", extra=fields(shown, error=reason))
         picker.unreachable(origin)
         context.unreachable(status.id)
     else:
-        logger.info("sent database snapshot at %d to peer %x", index, status.id)
+        logger.info("sent database snapshot", extra=fields(shown))
     finally:
         await _close(database)
         status.snapshot_ended(time.monotonic() - began, ok=ok)

@@ -133,4 +133,5 @@ class PeerStatus:
         """Log why a link does not come up, unless the last failure had the same reason."""
         if text != self._failures.get(link):
             self._failures[link] = text
-            logger.warning("peer %x: %s: %s", self.id, link, text)
+            shown = fields(remote_peer_id=f"{self.id:x}", link=link, error=text)
+            logger.warning("connection with the remote peer failed", extra=shown)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from tercet.log_fields import fields
 from tercet.raft import Raft
 from tercet.raft.types import Snapshot
 from tercet.storage.interfaces import Backend, LogStore
@@ -87,7 +88,13 @@ class LogCompaction:
         if not is_due or self._is_running:
             return
         self._is_running = True
-        logger.info("triggering snapshot: local-member-applied-index %d, last snapshot-index %d", index, self._last_index)
+        shown = fields(
+            local_member_id=f"{self._raft.id:x}",
+            local_member_applied_index=index,
+            local_member_snapshot_index=self._last_index,
+            local_member_snapshot_count=self._snapshot_entries,
+        )
+        logger.info("triggering snapshot", extra=shown)
         self._last_index, self._last_bytes = index, log_bytes
         snapshot = Snapshot(index, term, self._raft.conf_state)
         self._backend.commit(then=partial(self._committed, snapshot))
@@ -106,7 +113,7 @@ class LogCompaction:
 
     def _saved(self, snapshot: Snapshot) -> None:
         self._is_running = False
-        logger.info("saved snapshot to disk: snapshot-index %d", snapshot.index)
+        logger.info("saved snapshot to disk", extra=fields(snapshot_index=snapshot.index))
         self._log_store.release(snapshot.index)
         keep_from = snapshot.index - self._catch_up_entries
         if self._has_receiver_behind(keep_from):
@@ -115,7 +122,7 @@ class LogCompaction:
         if keep_from > 0:
             self._keep_from = keep_from
             self._compact_some()
-            logger.info("compacted Raft logs: compact-index %d", keep_from)
+            logger.info("compacted Raft logs", extra=fields(compact_index=keep_from))
         self._last_bytes = self._raft.log.size_bytes
 
     def _compact_some(self) -> None:

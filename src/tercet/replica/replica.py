@@ -366,7 +366,7 @@ class Replica(ReplicaStatus):
                 self.report_snapshot(message.to, False)
             else:
                 self._log_compaction.sending(message.to)
-                logger.info("sending database snapshot at index %d to %s", message.snapshot.index, hex_id(message.to))
+                logger.info("sending merged snapshot", extra=fields(to=hex_id(message.to)))
                 self._transport.send_snapshot(message, view)
 
     def _persisted(self, number: int) -> None:
@@ -417,7 +417,8 @@ class Replica(ReplicaStatus):
         for member in self.membership.sorted():
             self._host.member_changed(member)
         self._host.schedule_compaction()  # the sender may have been in the middle of one
-        logger.info("installed snapshot at index %d, term %d", snapshot.index, snapshot.term)
+        shown = fields(incoming_leader_snapshot_index=snapshot.index, incoming_leader_snapshot_term=snapshot.term)
+        logger.info("applied snapshot", extra=shown)
 
     def _offer_snapshot(self) -> Snapshot | None:
         """Raft's `snapshot_source`. None while the database is ahead of the log: its later entries may be uncommitted here."""

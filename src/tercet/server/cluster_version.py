@@ -121,12 +121,14 @@ async def _update(replica: Replica, fetch: FetchVersion) -> None:
     if version is None:
         return
     verb = "setting up initial" if before is None else "updating"
-    shown = fields(members=describe(versions), to=version, **({} if before is None else {"from": before}))
+    change = {"cluster-version": version} if before is None else {"from": before, "to": version}
+    shown = fields(change, members=describe(versions))
     logger.info(f"{verb} cluster version using v3 API", extra=shown)
     try:
         await propose(replica, "cluster_version_set", internal_pb2.ClusterVersionSetRequest(ver=version))
     except StatusError as error:
-        logger.warning("failed to set the cluster version to %s: %s", version, strip_traceback(error))
+        text = str(strip_traceback(error))
+        logger.warning("failed to update cluster version", extra=fields(cluster_version=version, error=text))
         return
     logger.info("cluster version is updated", extra=fields(cluster_version=version.rpartition(".")[0]))
 
