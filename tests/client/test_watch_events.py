@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
+from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, asdict, fields, replace
+from typing import Any, cast
 
 import pytest
 
+from tercet.client import watcher
 from tercet.client.key_space import KeySpace
 from tercet.client.results import KV
-from tercet.client.watch_events import Event, batches
+from tercet.client.watch_events import Event, WatchBatch, batches
 from tercet.proto import kv_pb2, rpc_pb2
 
 RAW = kv_pb2.KeyValue(key=b"/app/a", value=b"new", create_revision=3, mod_revision=7, version=2, lease=9)
@@ -79,3 +83,40 @@ def test_a_namespace_is_taken_off_the_key_of_what_was_there_before() -> None:
     event = put()
     assert event.prev_kv is not None
     assert event.prev_kv.key == event.kv.key == b"a"
+
+
+class _Received:
+    """A watch that has received one response."""
+
+    error = None
+
+    def __init__(self, response: rpc_pb2.WatchResponse) -> None:
+        self._responses = [response]
+
+    async def __anext__(self) -> rpc_pb2.WatchResponse:
+        if not self._responses:
+            raise StopAsyncIteration
+        return self._responses.pop()
+
+
+def test_the_batches_of_a_long_response_are_made_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[WatchBatch] = []
+
+    def noting(*arguments: Any, **options: Any) -> Iterator[WatchBatch]:
+        for batch in batches(*arguments, **options):
+            made.append(batch)
+            yield batch
+
+    monkeypatch.setattr(watcher, "batches", noting)
+    revisions = range(1, 1001)
+    events = [kv_pb2.Event(kv=kv_pb2.KeyValue(key=b"a", mod_revision=revision)) for revision in revisions]
+    request = rpc_pb2.WatchCreateRequest(key=b"a")
+    watch = watcher.Watcher(cast(Any, None), KeySpace(), request, progress=False, responses_max=1, bytes_max=1)
+    watch._watch = cast(Any, _Received(rpc_pb2.WatchResponse(events=events)))
+
+    async def read() -> list[int]:
+        first = await anext(watch)
+        assert len(made) < len(revisions) / 2
+        return [first.revision, *[batch.revision async for batch in watch]]
+
+    assert asyncio.run(read()) == list(revisions)

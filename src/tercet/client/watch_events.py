@@ -83,12 +83,15 @@ _make_batch = maker(WatchBatch)
 _DELETE = kv_pb2.Event.DELETE
 
 
-def batches(response: rpc_pb2.WatchResponse, keys: KeySpace, *, prev_kv: bool = False) -> list[WatchBatch]:
-    """One batch for each revision; a server sends several in one response. prev_kv: the watch asked for it."""
+def batches(response: rpc_pb2.WatchResponse, keys: KeySpace, *, prev_kv: bool = False) -> Iterator[WatchBatch]:
+    """One batch for each revision; a server sends several in one response. prev_kv: the watch asked for it.
+
+    They are made while the iterator advances: where a thousand are made at once, garbage collections visit them all.
+    """
     header = Header.of(response.header)
     if not response.events:
-        return [WatchBatch(header.revision, (), header)]
-    found: list[WatchBatch] = []
+        yield WatchBatch(header.revision, (), header)
+        return
     events: list[Event] = []
     revision = 0
     prefix = len(keys.namespace)
@@ -97,8 +100,8 @@ def batches(response: rpc_pb2.WatchResponse, keys: KeySpace, *, prev_kv: bool = 
         mod_revision = kv.mod_revision
         if mod_revision != revision:
             if events:
-                found.append(_make_batch(revision, tuple(events), header))
-                events = []
+                yield _make_batch(revision, tuple(events), header)
+                events.clear()
             revision = mod_revision
         if _Event is None:
             events.append(Event(raw.type == _DELETE, KV.of(kv, keys), _prev_kv(raw, keys)))
@@ -112,8 +115,7 @@ def batches(response: rpc_pb2.WatchResponse, keys: KeySpace, *, prev_kv: bool = 
         event._raw = kv
         event.__class__ = Event
         events.append(event)
-    found.append(_make_batch(revision, tuple(events), header))
-    return found
+    yield _make_batch(revision, tuple(events), header)
 
 
 def _prev_kv(raw: kv_pb2.Event, keys: KeySpace) -> KV | None:

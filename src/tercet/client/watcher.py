@@ -10,7 +10,8 @@ async for event in client.watch("config/", prefix=True).events(): ...
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,9 @@ from tercet.client.key_space import KeySpace
 from tercet.client.watch import Watch, WatchStream
 from tercet.client.watch_events import Event, WatchBatch, batches, end_of_watch
 from tercet.proto import rpc_pb2
+
+_BATCHES_AT_ONCE = 128
+"""Made at a time: enough that a thread of a synchronous client seldom turns to the loop's, too few for garbage collections."""
 
 
 class Watcher:
@@ -46,6 +50,7 @@ class Watcher:
         self._progress = progress
         self._bounds = (responses_max, bytes_max)
         self._watch: Watch | None = None
+        self._arriving: Iterator[WatchBatch] = iter(())  # used only in the loop's thread
         self._batches: deque[WatchBatch] = deque()
         self._is_closed = False
 
@@ -72,19 +77,25 @@ class Watcher:
             if not self._batches:
                 if self._is_closed:
                     raise StopAsyncIteration
-                watch = self._started()
-                self._received(await watch.__anext__(), watch)
+                await self._arrive()
             try:
                 return self._batches.popleft()
             except IndexError:  # a response without events, or another thread was first
                 continue
 
-    def _received(self, response: rpc_pb2.WatchResponse, watch: Watch) -> None:
+    async def _arrive(self) -> None:
+        """Make batches of the response that is being taken, or wait for the next one."""
+        self._batches.extend(islice(self._arriving, _BATCHES_AT_ONCE))
+        if self._batches:
+            return
+        watch = self._started()
+        response = await watch.__anext__()
         if response.canceled:
             self._is_closed = True
             raise end_of_watch(response, watch.error)
         if response.events or self._progress:
-            self._batches.extend(batches(response, self._keys, prev_kv=self._request.prev_kv))
+            self._arriving = batches(response, self._keys, prev_kv=self._request.prev_kv)
+            self._batches.extend(islice(self._arriving, _BATCHES_AT_ONCE))
 
     def take_now(self) -> WatchBatch:
         """The next batch. Any thread may call this. Raises IndexError if none has arrived."""
@@ -107,6 +118,7 @@ class Watcher:
     def close(self) -> None:
         """Cancel the watch; an iteration ends. Idempotent."""
         self._is_closed = True
+        self._arriving = iter(())
         self._batches.clear()
         if self._watch is not None:
             self._watch.close()
