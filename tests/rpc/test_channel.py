@@ -402,3 +402,26 @@ def test_a_status_with_too_many_digits_is_unknown() -> None:
             await channel.close()
 
     run(main())
+
+
+def test_empty_trailers_end_one_call_and_not_the_connection() -> None:
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            server = raw.RawPeer(reader, writer)
+            await reader.readexactly(len(raw.PREFACE))
+            server.send(raw.frame(raw.SETTINGS, 0, 0))
+            while (seen := await server.next_frame())[0] >= 0:
+                if seen[0] == raw.HEADERS:
+                    server.send(raw.frame(raw.HEADERS, 4, seen[2], raw.literal(b":status", b"200")))
+                    server.send(raw.frame(raw.HEADERS, 5, seen[2]))
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+            channel = Channel("127.0.0.1", listener.sockets[0].getsockname()[1])
+            await channel.connect()
+            with pytest.raises(RpcError, match="without sending trailers"):
+                await channel.unary("/t.T/Echo", b"", timeout=scaled(30))
+            assert channel.is_usable
+            await channel.close()
+
+    run(main())

@@ -84,7 +84,7 @@ class ClientConnection(Connection):
             elif isinstance(event, TrailersReceived):
                 call = calls.get(event.stream_id)
                 if call is not None:
-                    if event.headers[0] == _OK:
+                    if event.headers and event.headers[0] == _OK:
                         call.trailers = event.headers
                         call.finish(0, "")
                     else:
