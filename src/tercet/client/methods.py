@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from google.protobuf.message import DecodeError
+
+from tercet.errors import Code
 from tercet.proto import rpc_pb2
+from tercet.rpc import RpcError
 
 
 class Encodable(Protocol):
@@ -23,11 +27,18 @@ AnswerT = TypeVar("AnswerT")
 
 
 class Method(NamedTuple, Generic[EncodableT, AnswerT]):
-    """One method of a service; `decode` parses its response."""
+    """One method of a service; `parse` makes the message of a response."""
 
     path: str
-    decode: Callable[[bytes], AnswerT]
+    parse: Callable[[bytes], AnswerT]
     is_idempotent: bool
+
+    def decode(self, response: bytes) -> AnswerT:
+        """Raises RpcError if a server has answered with something else; the request may have been processed."""
+        try:
+            return self.parse(response)
+        except DecodeError as error:
+            raise RpcError(Code.INTERNAL, f"grpc: failed to unmarshal the received message: {error}") from error
 
 
 def _kv(name: str) -> str:

@@ -238,7 +238,7 @@ class WatchStream:
             return False
         try:
             response = methods.WATCH.decode(message)
-        except Exception:  # protobuf's, which the pump raises
+        except StatusError:  # the pump raises it
             return False
         if not self._watches.is_plain(response):
             return False

@@ -1,0 +1,54 @@
+"""A server whose answers are no messages: calls fail with typed errors, streams are opened again."""
+
+from __future__ import annotations
+
+import pytest
+
+import tercet
+from tercet import AsyncClient
+from tercet.client import methods
+from tercet.proto import kv_pb2, rpc_pb2
+from tercet.rpc import ServerStream, bidi_stream
+from tests.client.member import member, run
+
+NONSENSE = b"\xff\xff\xff"
+
+
+def test_a_read_fails_and_a_write_is_indeterminate() -> None:
+    async def whole() -> None:
+        paths = (methods.RANGE.path, methods.PUT.path)
+        answers = dict.fromkeys(paths, lambda call, _: call.reply(NONSENSE))
+        async with member(answers) as server, AsyncClient(server.endpoint) as client:
+            with pytest.raises(tercet.TercetError, match="failed to unmarshal"):
+                await client.get("a")
+            with pytest.raises(tercet.Indeterminate, match="failed to unmarshal"):
+                await client.put("a", "1")
+
+    run(whole())
+
+
+def test_a_watch_continues_on_a_new_stream() -> None:
+    streams = 0
+
+    async def handle(stream: ServerStream) -> None:
+        nonlocal streams
+        streams += 1
+        await stream.receive()
+        header = rpc_pb2.ResponseHeader(cluster_id=1, revision=5)
+        await stream.send(rpc_pb2.WatchResponse(header=header, created=True).SerializeToString())
+        if streams == 1:
+            await stream.send(NONSENSE)
+        event = kv_pb2.Event(kv=kv_pb2.KeyValue(key=b"a", mod_revision=6))
+        await stream.send(rpc_pb2.WatchResponse(header=header, events=[event]).SerializeToString())
+        await stream.receive()
+
+    async def whole() -> None:
+        async with (
+            member({}, streams={methods.WATCH.path: bidi_stream(handle)}) as server,
+            AsyncClient(server.endpoint) as client,
+            client.watch("a") as watch,
+        ):
+            assert (await anext(watch)).revision == 6
+            assert (streams, watch.resumes) == (2, 1)
+
+    run(whole())
