@@ -329,6 +329,27 @@ print("bye")
     assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "bye\n", "")
 
 
+def test_a_call_after_the_loop_thread_has_ended_fails() -> None:
+    """Handlers of atexit run in reverse order: one that was registered before the import runs after the client's."""
+    program = """
+import atexit
+def last():
+    try:
+        client.get("a")
+    except ConnectionError as error:
+        print(type(error).__name__, error)
+atexit.register(last)
+import tercet
+client = tercet.Client("127.0.0.1:1")
+try:
+    client.get("a", timeout=0.1)
+except tercet.TercetError:
+    pass
+"""
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert (outcome.returncode, outcome.stdout) == (0, "ClientClosed the process exits, and has closed its clients\n")
+
+
 def test_the_base_of_stm_can_be_imported_first() -> None:
     """As tools do that import all modules in alphabetical order."""
     subprocess.run([sys.executable, "-c", "import tercet.client.facade_stm"], timeout=scaled(60), check=True)

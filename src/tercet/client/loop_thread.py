@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from tercet.client.errors import ForkedError
+from tercet.client.errors import ClientClosed, ForkedError
 from tercet.errors import Code
 
 ResultT = TypeVar("ResultT")
@@ -30,6 +30,7 @@ class LoopThread:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tercet-client", daemon=True)
         self._is_forked = False
+        self._is_stopped = False
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, ResultT], *, blocks_loops: bool = False) -> ResultT:
@@ -53,15 +54,18 @@ class LoopThread:
         return self.run(run())
 
     def check(self, *, blocks_loops: bool = False) -> None:
-        """Raises ForkedError in a child process, RuntimeError inside an event loop."""
+        """Raises ForkedError in a child process, ClientClosed once the process exits, RuntimeError inside an event loop."""
         if self._is_forked:
             raise ForkedError("this object belongs to the parent process: make a new one in the child", Code.CANCELLED)
+        if self._is_stopped:  # by an earlier handler of atexit; this one, or a __del__, would wait for ever
+            raise ClientClosed("the process exits, and has closed its clients", Code.CANCELLED)
         running = asyncio._get_running_loop()
         if running is self._loop or (running is not None and not blocks_loops):
             raise RuntimeError("tercet.Client would block the running event loop: use tercet.AsyncClient here")
 
     def stop(self) -> None:
         """At the exit of the process: calls of other threads do not return."""
+        self._is_stopped = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_STOP_SECONDS)
 
