@@ -182,3 +182,6 @@ NOT_CONFIRMED = Unavailable(Code.UNKNOWN, "not a primary lessor")  # a leader th
 UNHEALTHY = Unavailable(Code.UNAVAILABLE, "etcdserver: unhealthy cluster")
 TIMEOUT_LEADER_TRANSFER = Unavailable(Code.UNKNOWN, "etcdserver: request timed out, leader transfer took too long")
 PROPOSAL_DROPPED = Unavailable(Code.UNKNOWN, "raft proposal dropped")
+
+CONNECTION_CLOSING = "the client connection is closing"
+"""With CANCELLED, for calls of a client that closes its connection."""

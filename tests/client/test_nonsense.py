@@ -1,4 +1,4 @@
-"""A server whose answers are no messages: calls fail with typed errors, streams are opened again."""
+"""A server whose answers are no messages, or that cancels calls: typed errors, and streams are opened again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 import tercet
 from tercet import AsyncClient
 from tercet.client import methods
+from tercet.errors import Code, StatusError
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.rpc import ServerStream, bidi_stream
 from tests.client.member import member, run
@@ -27,7 +28,20 @@ def test_a_read_fails_and_a_write_is_indeterminate() -> None:
     run(whole())
 
 
-def test_a_watch_continues_on_a_new_stream() -> None:
+def test_a_call_that_the_server_cancels_is_none_of_a_closed_client() -> None:
+    async def whole() -> None:
+        answers = dict.fromkeys((methods.RANGE.path, methods.PUT.path), lambda call, _: call.fail(Code.CANCELLED, "by a proxy"))
+        async with member(answers) as server, AsyncClient(server.endpoint) as client:
+            with pytest.raises(tercet.Unavailable, match="by a proxy"):
+                await client.get("a")
+            with pytest.raises(tercet.Indeterminate, match="by a proxy"):
+                await client.put("a", "1")
+
+    run(whole())
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["nonsense", "cancelled"])
+def test_a_watch_continues_on_a_new_stream(is_cancelled: bool) -> None:
     streams = 0
 
     async def handle(stream: ServerStream) -> None:
@@ -37,6 +51,8 @@ def test_a_watch_continues_on_a_new_stream() -> None:
         header = rpc_pb2.ResponseHeader(cluster_id=1, revision=5)
         await stream.send(rpc_pb2.WatchResponse(header=header, created=True).SerializeToString())
         if streams == 1:
+            if is_cancelled:
+                raise StatusError(Code.CANCELLED, "by a proxy")
             await stream.send(NONSENSE)
         event = kv_pb2.Event(kv=kv_pb2.KeyValue(key=b"a", mod_revision=6))
         await stream.send(rpc_pb2.WatchResponse(header=header, events=[event]).SerializeToString())

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from tercet.client import forks
 from tercet.client.dial import dial
 from tercet.client.endpoint import Endpoint, parse_endpoint
+from tercet.client.errors import CLIENT_CLOSED
 from tercet.client.events import Events
 from tercet.client.proxy import dial_through, proxy_for
 from tercet.client.quiet_streams import QuietStreams
@@ -66,7 +67,7 @@ class Limits:
 
 
 def _closed() -> StatusError:
-    return StatusError(Code.CANCELLED, "the client is closed")
+    return StatusError(Code.CANCELLED, CLIENT_CLOSED)
 
 
 class Unreachable(StatusError):

@@ -133,7 +133,11 @@ class LockLost(LeaseLost):
     """The lock that guards a transaction is not held any more. The transaction changed nothing."""
 
 
+CLIENT_CLOSED = "the client is closed"
+
 _BY_TEXT: dict[str, type[TercetError]] = {
+    CLIENT_CLOSED: ClientClosed,
+    texts.CONNECTION_CLOSING: ClientClosed,
     texts.COMPACTED.message: Compacted,
     texts.FUTURE_REVISION.message: FutureRevision,
     texts.NO_SPACE.message: NoSpace,
@@ -157,7 +161,7 @@ _BY_TEXT: dict[str, type[TercetError]] = {
     texts.NO_LEADER.message: NoLeader,
 }
 _BY_CODE: dict[Code, type[TercetError]] = {
-    Code.CANCELLED: ClientClosed,
+    Code.CANCELLED: Unavailable,  # by a server, or by a proxy that resets streams
     Code.INVALID_ARGUMENT: InvalidArgument,
     Code.DEADLINE_EXCEEDED: Timeout,
     Code.NOT_FOUND: NotFound,

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from tercet.client import methods
+from tercet.client.errors import CLIENT_CLOSED
 from tercet.client.methods import AnswerT, EncodableT, Method
 from tercet.client.watch_set import WatchSet
 from tercet.client.watch_state import BYTES_MAX, RESPONSES_MAX, Phase, WatchState
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 REQUIRE_LEADER = (("hasleader", "true"),)
 """Metadata with which a member without a leader ends the stream, so that the client turns to another one."""
 _RESUMABLE = (Code.UNAVAILABLE, Code.INTERNAL, Code.DEADLINE_EXCEEDED)
+_STREAM_BROKEN = (*_RESUMABLE, Code.CANCELLED)
+"""Proxies reset streams with CANCEL, some at a time limit of their own. A closed client does not open the next stream."""
 _PAUSE_SECONDS = 0.025
 _PAUSE_SECONDS_MAX = 1.0
 
@@ -137,7 +140,7 @@ class WatchStream:
         if pump is not None:
             pump.cancel()
             await asyncio.wait((pump,))
-        self._watches.fail(StatusError(Code.CANCELLED, "the client is closed"))
+        self._watches.fail(StatusError(Code.CANCELLED, CLIENT_CLOSED))
 
     async def watch(
         self, request: rpc_pb2.WatchCreateRequest, *, responses_max: int = RESPONSES_MAX, bytes_max: int = BYTES_MAX
@@ -225,7 +228,7 @@ class WatchStream:
                     if self._watches.must_reopen or not self._watches:
                         break
         except StatusError as error:
-            if error.code not in _RESUMABLE:
+            if error.code not in _STREAM_BROKEN:
                 raise
         finally:
             if self._stream is stream:

@@ -16,7 +16,7 @@ import socket
 import ssl as tls
 from collections.abc import Callable
 
-from tercet.errors import Code, require
+from tercet.errors import CONNECTION_CLOSING, Code, require
 from tercet.rpc import http2
 from tercet.rpc.client_call import RpcError
 from tercet.rpc.client_connection import ChannelOptions, ClientConnection
@@ -251,7 +251,7 @@ class Channel:
             return
         connection._on_lost = lambda reason: None
         for call in tuple(connection.calls.values()):
-            call.finish(Code.CANCELLED, "the client connection is closing")
+            call.finish(Code.CANCELLED, CONNECTION_CLOSING)
         connection.goaway(http2.NO_ERROR, b"")
         await asyncio.wait((connection.lost,), timeout=1.0)
         if not connection.lost.done():

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from tercet.errors import Code
+from tercet.errors import CONNECTION_CLOSING, Code
 from tercet.rpc.call import Call
 from tercet.rpc.client_call import RpcError
 from tercet.rpc.headers import Metadata
@@ -93,7 +93,7 @@ class InProcessConnection:
     async def close(self) -> None:
         """End all calls with CANCELLED."""
         if not self._reason:
-            self._end(Code.CANCELLED, "the client connection is closing")
+            self._end(Code.CANCELLED, CONNECTION_CLOSING)
 
     def _require_open(self) -> None:
         if self._reason:
