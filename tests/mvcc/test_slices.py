@@ -137,6 +137,20 @@ def test_keys_with_long_names_are_deleted_a_few_in_a_slice() -> None:
         assert not rpc_pb2.RangeResponse.FromString(whole_answer(store.range(Range(**ALL)))).kvs
 
 
+def test_long_names_are_read_a_few_in_a_slice() -> None:
+    """100 of 1 MB, without their values, took 0.2 s of a turn."""
+    store = Store(DictBackend())
+    for number in range(40):
+        store.put(Put(key=b"k%02d" % number + bytes(200_000)))
+    read = store.range(Range(**ALL, keys_only=True))
+    assert isinstance(read, Answer)
+    slices = 1
+    while read.step(Budget(500)):
+        slices += 1
+    assert slices >= 4
+    assert len(rpc_pb2.RangeResponse.FromString(whole_answer(read)).kvs) == 40
+
+
 def test_reads_of_a_write_txn_see_the_operations_before_them() -> None:
     request = Txn(
         success=[

@@ -208,6 +208,7 @@ class RangeRead(Answer):
         """The next KeyValue of the answer."""
         if self._keys_only and self._target != _VALUE and has_details(entry):  # the index knows all that is asked for
             kv = encode_key_value(key, entry[25:], varint(main_of(entry)), version_in(entry), b"", 0)
+            budget.left -= len(kv) >> BYTES_SHIFT
         else:
             kv = self._fetch(entry, budget)
             if self._keys_only:
