@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -56,8 +57,8 @@ def make_proposals(clock: Clock) -> Proposals:
     return Proposals(RequestIds(1, 1), clock=clock, timeout_seconds=7.0, request_bytes_max=1000)
 
 
-def make_reads(clock: Clock) -> Reads:
-    return Reads(RequestIds(1, 1), clock=clock, timeout_seconds=7.0)
+def make_reads(clock: Clock, search_work: Callable[[], int] = lambda: 0) -> Reads:
+    return Reads(RequestIds(1, 1), clock=clock, timeout_seconds=7.0, search_work=search_work)
 
 
 def expire(proposals: Proposals, *, elected: float = 0.0, lost: float = 0.0, unreachable: float = 0.0) -> None:
@@ -274,6 +275,28 @@ class TestReads:
         for turn in range(1, 4):
             assert reads.answer() == (turn < 3)
             assert done == list(range(min(count, turn * ANSWERED_PER_TURN)))
+
+    def test_fewer_reads_are_answered_in_a_turn_if_their_checks_search_many_roles(self, clock: Clock) -> None:
+        raft, done, work = FakeRaft(), list[None](), [10_000]
+
+        def search_work() -> int:
+            taken, work[0] = work[0], 0
+            return taken
+
+        def answer(error: Exception | None) -> None:
+            done.append(None)
+            work[0] += 60
+
+        reads = make_reads(clock, search_work)
+        for _ in range(ANSWERED_PER_TURN):
+            reads.add(answer)
+        reads.submit(raft.as_raft)
+        reads.confirmed([(raft.contexts[0], 9)], applied_index=9)
+        assert reads.answer()
+        assert len(done) == 100  # each costs as much as six
+        while reads.answer():
+            pass
+        assert len(done) == ANSWERED_PER_TURN
 
     def test_reads_that_time_out_together_are_answered_in_several_turns(self, clock: Clock) -> None:
         reads, raft, done = make_reads(clock), FakeRaft(), list[Any]()

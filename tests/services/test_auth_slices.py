@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from tercet import errors
 from tercet.auth import AuthStore
 from tercet.errors import RequestError
+from tercet.intake import intake_of_running_loop
 from tercet.mvcc import Apply, Budget
 from tercet.proto import auth_pb2, rpc_pb2
 from tercet.replica.requests import AppliedRequest
 from tercet.replica.txn_permissions import TxnPermissions
+from tercet.rpc import Peer, UnaryCall
 from tests.services.users import READWRITE, Delete, Put, Range, Txn, Users, op, with_users
+from tests.support.fakes import uses_fakes
 
 MANY = 2000
 EMPTY = (b"k%05d" % (MANY - 1), b"k00000")  # a range without keys: its end is before its key
@@ -38,6 +42,22 @@ def slices_of(apply: bytes | Apply, work: int) -> tuple[int, RequestError | None
     except RequestError as error:
         return slices, error
     return slices, None
+
+
+class ReadCall:
+    """What a read asks of its call."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token.encode()
+        self.headers = ((b"token", self.token),)
+        self.peer = Peer("here", None)
+        self.failures: list[BaseException] = []
+
+    def header(self, name: str) -> bytes | None:
+        return None
+
+    def fail_with(self, error: BaseException) -> None:
+        self.failures.append(error)
 
 
 async def add_ann(users: Users) -> None:
@@ -74,6 +94,27 @@ def test_a_write_of_a_range_without_keys_is_checked_in_slices_when_it_is_applied
             assert slices >= 3 * MANY // 500
             is_covered = auth._permissions["ann"].writable.covers(*EMPTY)
             assert error is (None if is_covered else errors.PERMISSION_DENIED)
+
+    with_users(test)
+
+
+@uses_fakes
+def test_the_search_of_many_roles_counts_as_work_of_a_serializable_read() -> None:
+    async def test(users: Users) -> None:
+        await users.add("ann")
+        auth = users.member.replica.auth
+        for number in range(640):
+            auth.put_role(auth_pb2.Role(name=b"%d" % number))
+            auth.grant_role("ann", f"{number}")
+        token = await users.log_in("ann")
+        intake = intake_of_running_loop()
+        await asyncio.sleep(0.01)
+        before = intake.left
+        call = ReadCall(token)
+        body = Range(key=b"x", serializable=True).SerializeToString()
+        users.member.methods[b"/etcdserverpb.KV/Range"].call(cast(UnaryCall, call), body)
+        assert call.failures == [errors.PERMISSION_DENIED]
+        assert before - intake.left == 640 // 16 // 8
 
     with_users(test)
 

@@ -90,7 +90,7 @@ class Replica(ReplicaStatus):
         self._ids = RequestIds(raft.id, now_ms)
         timeout = options.request_timeout_seconds
         proposals = Proposals(self._ids, clock=clock, timeout_seconds=timeout, request_bytes_max=options.request_bytes_max)
-        reads = Reads(self._ids, clock=clock, timeout_seconds=timeout)
+        reads = Reads(self._ids, clock=clock, timeout_seconds=timeout, search_work=state_machine.auth.take_search_work)
         quota = Quota(state_machine.backend, options.quota_bytes)
         alarms = AlarmProposals(self.propose, state_machine, raft.id, clock=clock, timeout_seconds=timeout)
         applier = Applier(
