@@ -32,6 +32,7 @@ from tercet.rpc.queued_replies import COUNTED_BYTES, QueuedReplies
 _REPLY_QUEUE_BYTES: Final = 8 << 20
 _REPLY_QUEUE_BYTES_MAX: Final = 256 << 20
 _STREAM_QUEUE_BYTES: Final = 64 << 10  # of a stream, while the queues of all connections are full
+_REPLY_SHIFT: Final = 9  # what a reply counts as, beside its bytes: the engine looks at 100,000 that wait in 80 ms
 _DEFERRED_BYTES_MAX: Final = 16 << 20
 _DEFERRED_OVERHEAD_BYTES: Final = 1 << 10
 _DEFERRED_PER_TURN: Final = 64
@@ -67,6 +68,7 @@ class BoundedConnection(Connection):
         "backlogged",
         "incomplete_bytes",
         "intake",
+        "unread_replies",
     )
 
     def __init__(
@@ -83,6 +85,7 @@ class BoundedConnection(Connection):
         self._replies = replies
         self.backlogged = False  # replies wait for the client to read them: defer requests
         self.incomplete_bytes = 0  # of requests that have not arrived in full
+        self.unread_replies = 0  # of unary calls, as long as their streams are open
         self._peer: Peer | None = None
         self._deferred: deque[tuple[UnaryCall, bytes]] = deque()
         self._deferred_bytes = 0
@@ -262,6 +265,7 @@ class BoundedConnection(Connection):
         self._count(queued)
         if self.closing:
             return
+        queued += self.unread_replies << _REPLY_SHIFT
         if queued > _REPLY_QUEUE_BYTES:
             self.backlogged = True
             if self.write_paused and not self._reading_paused:

@@ -72,6 +72,7 @@ class Http2UnaryCall(UnaryCall):
             return
         # `finish`, inlined. The request is complete: only then was the handler called.
         self.finished = True
+        connection.unread_replies += 1
         method = self.method
         method.handled[0] += 1
         if self.deadline is not None:
@@ -185,6 +186,7 @@ class Http2UnaryCall(UnaryCall):
         if self.reader is not None:
             self._release()
         super().finish(code)
+        self.connection.unread_replies += 1
         if self.deadline is not None:
             self.connection.deadlines.discard(self)
         if not self.request_ended:

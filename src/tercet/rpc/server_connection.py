@@ -178,8 +178,11 @@ class ServerConnection(BoundedConnection):
                 call = calls.pop(event.stream_id, None)
                 if call is None:
                     self._refused_closed(event.stream_id)
-                elif not call.finished:
-                    call.abandon()
+                else:
+                    if not call.finished:
+                        call.abandon()
+                    if type(call) is Http2UnaryCall:
+                        self.unread_replies -= 1
                 if self._half_open:
                     self._half_open.discard(event.stream_id)
                 if self._large_headers:
