@@ -39,6 +39,7 @@ BYTES_SHIFT: Final = 9  # one unit for each 512 bytes
 TASK_WORK: Final = 20
 """The units of a request that starts a task, and of each time that the task resumes."""
 
+_SKIPPED_WORK: Final = 1
 _FREE_WORK: Final = 4  # of a connection that has ended: up to 25 us
 _FREED_PER_TURN: Final = 64
 _LEFT_TO_CONNECTIONS: Final = TURN_WORK // 2  # of a turn, by the steps that have waited
@@ -95,7 +96,8 @@ class Intake:
     def run(self, step: Callable[[], object], work: int = TASK_WORK) -> None:
         """Call `step`, which starts or resumes a task: now if this turn allows it, else in a later one. Steps keep their order.
 
-        work: the units that it costs; a step may spend more while it runs.
+        work: the units that it costs; a step may spend more while it runs. One that returns False had nothing left to do, and
+        costs one unit: calls that a client begins and cancels must leave the queue as fast as they come.
         """
         if self.left > 0 and not self._postponed:
             self.spend(work)
@@ -167,7 +169,8 @@ class Intake:
             step, work = postponed.popleft()
             self.left -= work
             try:
-                step()
+                if step() is False:
+                    self.left += work - _SKIPPED_WORK
             except Exception:  # a bug that one call triggers must not affect the others
                 logger.exception("failed to start or resume a call")
 

@@ -261,6 +261,33 @@ def test_each_turn_has_its_own_work() -> None:
     run(main())
 
 
+def test_calls_that_are_cancelled_before_they_start_leave_the_queue_at_once() -> None:
+    """Millions of streams, begun and cancelled, waited there for the turns that their tasks would have taken: 1.4 GB."""
+
+    async def main() -> None:
+        server = Server({"/test.Test/Stream": bidi_stream(wait)})
+        protocol, wire = server.protocol(), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(raw.PREFACE + frame(raw.SETTINGS, 0, 0))
+        await asyncio.sleep(0)
+        block = raw.request_block(b"/test.Test/Stream")
+        intake = protocol.intake
+        count = TURN_WORK
+        for n in range(count):  # in one turn: their starts wait
+            intake.left = 0
+            protocol.take(frame(raw.HEADERS, 4, 2 * n + 1, block) + frame(raw.RST_STREAM, 0, 2 * n + 1, b"\0\0\0\x08"))
+        assert len(intake._postponed) == count
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert not intake._postponed
+        server.close()
+
+    async def wait(stream: ServerStream) -> None:
+        await stream.receive()
+
+    run(main())
+
+
 def test_many_connections_share_one_turn_however_long_it_takes() -> None:
     async def main() -> None:
         counter = Counter()

@@ -254,11 +254,12 @@ class ServerStream(Call):
 
     # For the connection or channel that carries the call
 
-    def start(self) -> None:
-        """Run the handler, unless the call has ended before its turn."""
+    def start(self) -> bool:
+        """Run the handler, unless the call has ended before its turn: returns False then."""
         if self.finished:
-            return
+            return False
         self._task = asyncio.get_running_loop().create_task(self._run())
+        return True
 
     async def _run(self) -> None:
         try:

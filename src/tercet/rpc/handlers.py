@@ -46,11 +46,12 @@ def unary_async(call: Callable[[UnaryCall, bytes], Awaitable[bytes]]) -> Handler
         except Exception as error:
             context.fail_with(error)
 
-    def begin(context: UnaryCall, message: bytes) -> None:
+    def begin(context: UnaryCall, message: bytes) -> bool:
         if context.finished:  # while it waited for its turn
-            return
+            return False
         task = asyncio.get_running_loop().create_task(run(context, message))
         context.on_cancel = task.cancel  # this also keeps the task alive
+        return True
 
     def start(context: UnaryCall, message: bytes) -> None:
         intake_of_running_loop().run(partial(begin, context, message))

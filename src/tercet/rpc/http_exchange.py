@@ -70,9 +70,11 @@ class HttpExchange:
         elif ended:
             self.connection.intake.run(self._start)
 
-    def _start(self) -> None:
-        if not self.finished:
-            self._task = self.connection.loop.create_task(self._serve())
+    def _start(self) -> bool:
+        if self.finished:
+            return False
+        self._task = self.connection.loop.create_task(self._serve())
+        return True
 
     def refuse(self, status: int, text: bytes, *more: Header) -> None:
         """Answer at once, without calling the handler."""
