@@ -288,6 +288,30 @@ def test_calls_that_are_cancelled_before_they_start_leave_the_queue_at_once() ->
     run(main())
 
 
+def test_the_calls_of_ended_connections_end_as_fast_as_others_may_begin() -> None:
+    """50 ended in a turn, and 1,500 could begin: those of many short connections took gigabytes."""
+
+    async def main() -> None:
+        server = Server({"/test.Test/Count": unary(lambda call, message: call.reply(b""))})
+        protocol, wire = server.protocol(), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(raw.PREFACE + frame(raw.SETTINGS, 0, 0))
+        block = raw.request_block(b"/test.Test/Count")
+        count = 4 * TURN_WORK
+        for n in range(count):
+            protocol.take(frame(raw.HEADERS, 4, 2 * n + 1, block))
+        await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        turns = 0
+        while server._abandoned:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns <= count // (TURN_WORK // 2) + 2
+        server.close()
+
+    run(main())
+
+
 def test_many_connections_share_one_turn_however_long_it_takes() -> None:
     async def main() -> None:
         counter = Counter()

@@ -34,7 +34,7 @@ class Abandoned(Protocol):
     def abandon(self) -> None: ...
 
 
-_ABANDONED_PER_TURN = 50
+_ABANDONED_TOGETHER = 100  # calls, one unit of a turn each: what has a task cancels it in a turn of its own
 _FLUSH_WORK = 2000  # of intake.py
 _CACHED_HEADERS_MAX = 1024
 _CLIENT_VERSION = b"client-api-version"
@@ -111,7 +111,10 @@ class ServerState:
         self.dirty.append(connection)
 
     def abandon(self, calls: Iterable[Abandoned]) -> None:
-        """End the calls of an ended connection; over several turns if there are many, as each may have a task to cancel."""
+        """End the calls of an ended connection; over several turns if there are many.
+
+        As fast as other connections may begin calls, or a client that begins many and disconnects would fill the memory.
+        """
         is_scheduled = bool(self._abandoned)
         self._abandoned.extend(calls)
         if not is_scheduled:
@@ -119,10 +122,10 @@ class ServerState:
 
     def _abandon_some(self) -> None:
         abandoned = self._abandoned
-        for _ in range(min(_ABANDONED_PER_TURN, len(abandoned))):
+        for _ in range(min(_ABANDONED_TOGETHER, len(abandoned))):
             abandoned.popleft().abandon()
         if abandoned:
-            self.loop.call_soon(self._abandon_some)
+            self.intake.run(self._abandon_some, _ABANDONED_TOGETHER)
 
     def lost(self, connection: BoundedConnection) -> None:
         self.connections.discard(connection)
