@@ -264,6 +264,31 @@ def test_changes_in_a_newer_database_reach_raft_but_not_the_membership_again() -
     assert member.after_power_cut().raft.conf_state.voters == (1, 2, 4)
 
 
+@pytest.mark.parametrize(
+    ("changes", "voters", "learners"),
+    [
+        # The same URLs added twice in a second make the same id.
+        ([ConfChangeType.ADD_NODE, ConfChangeType.ADD_LEARNER_NODE], (1, 2, 3, 4), ()),
+        ([ConfChangeType.ADD_LEARNER_NODE, ConfChangeType.ADD_NODE], (1, 2, 3), (4,)),
+    ],
+)
+def test_a_refused_change_in_a_newer_database_does_not_reach_raft(
+    changes: list[ConfChangeType], voters: tuple[int, ...], learners: tuple[int, ...]
+) -> None:
+    leader, member = started(), started()
+    leader.follow([put_entry(2, index, b"k") for index in range(4, 9)], commit=8)
+    leader.backend.commit_now()
+    message, _ = snapshot_of(leader, term=2)
+    entries = [conf_change(index, kind, Member(4, ("http://4:2380",))) for index, kind in enumerate(changes, 9)]
+    leader.follow(entries, commit=10)
+    leader.backend.commit_now()
+    member.receive_database(message, snapshot_of(leader, term=2)[1])
+    member.settle()
+    member.follow(entries, commit=10)
+    for one in (leader, member, member.after_power_cut()):
+        assert (one.raft.conf_state.voters, one.raft.conf_state.learners) == (voters, learners)
+
+
 def test_a_snapshot_older_than_the_state_is_not_installed() -> None:
     leader, member = started(), started()
     leader.follow([put_entry(2, index, b"old") for index in range(4, 7)], commit=6)

@@ -156,10 +156,16 @@ class Membership:
         return errors.PEER_URL_EXISTS if taken.intersection(member.peer_urls) else None
 
     def has_effect_of(self, change: ConfChange) -> bool:
-        """Has `change` taken effect already, in a received database that includes it?"""
+        """Has `change` taken effect already, in a received database that includes it?
+
+        A voter was not added as a learner by an entry that the database includes, or it has been promoted since; and a learner
+        was not added as a voter. Such an entry was refused, or another one follows.
+        """
         if change.type == ConfChangeType.REMOVE_NODE:
             return change.node_id in self.removed
-        return change.node_id in self.members
+        member = self.members.get(change.node_id)
+        is_for_learner = change.type == ConfChangeType.ADD_LEARNER_NODE
+        return member is not None and member.is_learner == is_for_learner
 
     def apply(self, change: ConfChange) -> Member | None:
         """Apply a change that `validate` accepts. Returns the member added, updated or promoted; None for a removal."""
