@@ -177,4 +177,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "nobody can administrate users any more",
         unit_test="tests/services/test_auth.py::test_each_refused_administration_has_etcds_code_and_text",
     ),
+    Mutant(
+        "nested_txn_not_checked",
+        "replica/txn_permissions.py",
+        "            self._pending.append(item.request_txn)\n",
+        "            pass\n",
+        "a user reads and writes by a nested Txn what the user has no permission for",
+    ),
 )

@@ -240,4 +240,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        self._leases[lease_id] = lease\n",
         "a lease is forgotten by a restart",
     ),
+    Mutant(
+        "nested_txn_always_succeeds",
+        "mvcc/compare.py",
+        "plan.request.success if holds else plan.request.failure",
+        "plan.request.success if holds or self._suspended else plan.request.failure",
+        "a nested Txn runs its first branch, whatever its comparisons say",
+    ),
 )

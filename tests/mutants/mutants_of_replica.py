@@ -277,4 +277,18 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "a database that is lost before the record is durable is made again from entries that the snapshot replaced",
         unit_test="tests/replica/test_recovery.py::test_stale_entries_do_not_count_as_committed_when_the_snapshots_database_is_lost",
     ),
+    Mutant(
+        "large_operation_overtakes_those_before_it",
+        "replica/txn_parser.py",
+        "                self._parse_pending(budget)\n                return _Operation",
+        "                return _Operation",
+        "the members that parse a large Txn run its operations in another order than its proposer",
+    ),
+    Mutant(
+        "large_nested_txn_in_the_other_branch",
+        "replica/txn_parser.py",
+        "branch = frame.target.success if operation.branch == _BRANCHES[0] else frame.target.failure",
+        "branch = frame.target.success",
+        "the members that parse a large Txn run a nested one that its proposer does not run",
+    ),
 )

@@ -11,7 +11,7 @@ from tercet.sim.simulator import Simulator
 
 def test_a_corrupt_alarm_is_disarmed_where_no_space_is_left() -> None:
     """It refuses the compaction that makes room, so it must not wait for room."""
-    sim = Simulator(1, faults=NONE, settings=Settings(quota_bytes=1))
+    sim = Simulator(1, faults=NONE, settings=Settings(quota_bytes=1), clients=0)
     sim.run(ticks=55)
     (leader,) = (member.replica for member in sim.members if member.replica is not None and member.replica.is_leader)
     put = rpc_pb2.PutRequest(key=b"large", value=bytes(FILE_OVERHEAD_BYTES))

@@ -125,7 +125,8 @@ def leases_of(request: Any) -> set[int]:
     if isinstance(request, rpc_pb2.PutRequest):
         return {request.lease} - {0}
     if isinstance(request, rpc_pb2.TxnRequest):
-        return {op.request_put.lease for op in (*request.success, *request.failure)} - {0}
+        ops = (*request.success, *request.failure)
+        return {op.request_put.lease for op in ops}.union(*(leases_of(op.request_txn) for op in ops)) - {0}
     return set()
 
 

@@ -3,13 +3,13 @@
 It keeps every revision of every key in one list each, and applies the committed requests one by one, with code of its own: no
 index, no backend, no compaction of anything. Every reply to a client and every member's revision is compared with it.
 
-Users and roles are in auth_model.py. Requests that the simulator never sends (nested transactions, logins, ...) are not
-implemented and raise InvariantViolation.
+Users and roles are in auth_model.py. Requests that the simulator never sends (logins, ...) are not implemented and raise
+InvariantViolation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tercet.auth import Identity
@@ -77,16 +77,24 @@ class Model:
         return rpc_pb2.DeleteRangeResponse(deleted=len(found), prev_kvs=found if request.prev_kv else [])
 
     def _txn(self, request: rpc_pb2.TxnRequest) -> rpc_pb2.TxnResponse | None:
-        if self._alarms and any(op.HasField("request_put") for op in (*request.success, *request.failure)):
+        if self._alarms and any(op.HasField("request_put") for op in _operations(request)):
             return None
-        succeeded = all(self._holds(compare, self.revision) for compare in request.compare)
-        branch = request.success if succeeded else request.failure
-        for op in branch:
-            if op.HasField("request_put") and self._refuses_put(op.request_put):
-                return None
+        # All comparisons, and the conditions of all puts, are judged by the state before the whole transaction.
+        puts = _puts(request, lambda one: self._branch(one, self.revision)[1])
+        return None if any(map(self._refuses_put, puts)) else self._run(request)
+
+    def _run(self, request: rpc_pb2.TxnRequest) -> rpc_pb2.TxnResponse:
+        succeeded, branch = self._branch(request, self.revision)
         return rpc_pb2.TxnResponse(succeeded=succeeded, responses=[self._operation(op) for op in branch])
 
+    def _branch(self, request: rpc_pb2.TxnRequest, revision: int) -> tuple[bool, Sequence[rpc_pb2.RequestOp]]:
+        """Whether the comparisons hold in the state at `revision`, and the operations to run then."""
+        holds = all(self._holds(compare, revision) for compare in request.compare)
+        return holds, request.success if holds else request.failure
+
     def _operation(self, op: rpc_pb2.RequestOp) -> rpc_pb2.ResponseOp:
+        if op.HasField("request_txn"):
+            return rpc_pb2.ResponseOp(response_txn=self._run(op.request_txn))
         if op.HasField("request_put"):
             return rpc_pb2.ResponseOp(response_put=self._do_put(op.request_put))
         if op.HasField("request_delete_range"):
@@ -177,11 +185,13 @@ class Model:
 
     def txn_at(self, request: rpc_pb2.TxnRequest, revision: int) -> rpc_pb2.TxnResponse:
         """The response to a transaction of ranges, or one that changed nothing, at `revision`."""
-        succeeded = all(self._holds(compare, revision) for compare in request.compare)
+        succeeded, branch = self._branch(request, revision)
         response = rpc_pb2.TxnResponse(succeeded=succeeded)
-        for op in request.success if succeeded else request.failure:
+        for op in branch:
             if op.HasField("request_range"):
                 response.responses.add(response_range=self.range(op.request_range, revision))
+            elif op.HasField("request_txn"):
+                response.responses.add(response_txn=self.txn_at(op.request_txn, revision))
             elif op.HasField("request_delete_range"):
                 found = self._live(op.request_delete_range.key, op.request_delete_range.range_end, revision)
                 response.responses.add(response_delete_range=rpc_pb2.DeleteRangeResponse(deleted=len(found)))
@@ -206,6 +216,25 @@ class Model:
         if not found:  # as an absent key: no value, so nothing holds of it, and zeros
             return compare.target != _Compare.VALUE and _matches(compare, kv_pb2.KeyValue())
         return all(_matches(compare, kv) for kv in found)
+
+
+def _operations(request: rpc_pb2.TxnRequest) -> Iterator[rpc_pb2.RequestOp]:
+    """Those of both branches, and of all transactions within."""
+    for op in (*request.success, *request.failure):
+        yield op
+        if op.HasField("request_txn"):
+            yield from _operations(op.request_txn)
+
+
+def _puts(
+    request: rpc_pb2.TxnRequest, branch: Callable[[rpc_pb2.TxnRequest], Iterable[rpc_pb2.RequestOp]]
+) -> Iterator[rpc_pb2.PutRequest]:
+    """Those of the branches that are taken, also within."""
+    for op in branch(request):
+        if op.HasField("request_put"):
+            yield op.request_put
+        elif op.HasField("request_txn"):
+            yield from _puts(op.request_txn, branch)
 
 
 def _is_between(key: bytes, start: bytes, end: bytes) -> bool:

@@ -83,12 +83,18 @@ def _plain(response: Any) -> Any:
     if isinstance(response, rpc_pb2.TxnResponse):
         plain = rpc_pb2.TxnResponse()
         plain.CopyFrom(response)
-        for op in plain.responses:
-            for name in ("response_range", "response_put", "response_delete_range"):
-                if op.HasField(name):
-                    getattr(op, name).ClearField("header")
+        _clear_headers(plain)
         return plain
     return response
+
+
+def _clear_headers(response: rpc_pb2.TxnResponse) -> None:
+    for op in response.responses:
+        for name in ("response_range", "response_put", "response_delete_range", "response_txn"):
+            if op.HasField(name):
+                getattr(op, name).ClearField("header")
+        if op.HasField("response_txn"):
+            _clear_headers(op.response_txn)
 
 
 Live = Callable[[int], list[kv_pb2.KeyValue]]

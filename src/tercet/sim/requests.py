@@ -209,7 +209,14 @@ def _has_effect(operation: Operation) -> bool:
     if isinstance(response, rpc_pb2.TxnResponse):
         if operation.kind is Kind.CAS:
             return response.succeeded
-        return any(op.HasField("response_put") or op.response_delete_range.deleted for op in response.responses)
+        return _has_written(response)
     if isinstance(response, rpc_pb2.DeleteRangeResponse):
         return response.deleted > 0
     return isinstance(response, rpc_pb2.PutResponse)
+
+
+def _has_written(response: rpc_pb2.TxnResponse) -> bool:
+    return any(
+        op.HasField("response_put") or op.response_delete_range.deleted or _has_written(op.response_txn)
+        for op in response.responses
+    )

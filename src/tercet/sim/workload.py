@@ -2,8 +2,9 @@
 
 Half of the operations are reads and writes of single keys, `key-N`, whose history the linearizability checker judges by itself.
 The others use the rest of the API, on keys `set-N`: ranges at old revisions, serializable reads, transactions of several
-operations, leases, deletes of a range. Those are checked with the model (model.py). With authentication, requests about users
-and roles come between (auth_workload.py); root sends the first half, and users with fewer permissions the second.
+operations, also within each other, leases, deletes of a range. Those are checked with the model (model.py). With
+authentication, requests about users and roles come between (auth_workload.py); root sends the first half, and users with fewer
+permissions the second.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ _KINDS: Final = [Kind.GET] * 8 + [Kind.PUT] * 7 + [Kind.CAS] * 3 + [Kind.DELETE]
 _SET_KEYS: Final = 6
 SET_KEYS: Final = [b"set-%d" % number for number in range(_SET_KEYS)]
 _KEEPS_CHANCE: Final = 0.1  # of a put: it keeps the key's value or lease, and fails where there is no key
+_NESTED_CHANCE: Final = 0.35  # of a branch of a Txn: it holds another Txn
+_LEVELS: Final = 3  # of Txns
+_LARGE_CHANCE: Final = 0.06  # of a put in a Txn
+_LARGE_BYTES: Final = 4500  # more than a follower parses of a Txn at once (replica/txn_parser.py)
 _LEASES: Final = 3
 SHORT_SECONDS: Final = 4
 _EXPIRING: Final = range(FIRST_EXPIRING, FIRST_EXPIRING + 3)
@@ -154,15 +159,26 @@ class Workload:
         return request, False
 
     def _txn(self) -> tuple[Any, bool]:
-        random = self._random
-        request = rpc_pb2.TxnRequest(compare=[self._compare() for _ in range(random.randint(0, 2))])
-        for branch in (request.success, request.failure):
-            numbers = random.sample(range(_SET_KEYS), 4)
-            for number in numbers[: random.randint(0, 3)]:  # no key twice: a revision holds one change of a key
-                branch.append(self._write_op(b"set-%d" % number))
+        request = self._txn_on(SET_KEYS, levels=_LEVELS)
         if not request.success:
-            request.success.append(self._write_op(b"set-%d" % random.randrange(_SET_KEYS)))
+            request.success.append(self._write_op(self._set_key()))
         return request, False
+
+    def _txn_on(self, keys: list[bytes], *, levels: int) -> rpc_pb2.TxnRequest:
+        compares = [self._compare() for _ in range(self._random.randint(0, 2))]
+        success, failure = (self._branch(keys, levels=levels) for _ in range(2))
+        return rpc_pb2.TxnRequest(compare=compares, success=success, failure=failure)
+
+    def _branch(self, keys: list[bytes], *, levels: int) -> list[rpc_pb2.RequestOp]:
+        """Operations on some of `keys`, none of them twice, also not by Txns within: a revision holds one change of a key."""
+        random = self._random
+        shuffled = random.sample(keys, len(keys))
+        count = min(random.randint(0, 3), len(keys))
+        ops = [self._write_op(key) for key in shuffled[:count]]
+        if levels > 1 and random.random() < _NESTED_CHANCE:
+            nested = _Op(request_txn=self._txn_on(shuffled[count:], levels=levels - 1))
+            ops.insert(random.randint(0, count), nested)
+        return ops
 
     def _write_op(self, key: bytes) -> rpc_pb2.RequestOp:
         kind = self._random.randrange(4)
@@ -172,6 +188,8 @@ class Workload:
             return _Op(request_range=rpc_pb2.RangeRequest(key=b"set-", range_end=b"set."))
         lease = self._some_lease() if self._random.random() < 0.2 else 0
         put = rpc_pb2.PutRequest(key=key, value=self._value(), lease=lease, prev_kv=kind == 2)
+        if self._random.random() < _LARGE_CHANCE:
+            put.value += b"." * _LARGE_BYTES
         return _Op(request_put=self._perhaps_keeping(put))
 
     def _put(self) -> tuple[Any, bool]:
