@@ -30,6 +30,8 @@ from tests.services.harness import served
         (["3.7.1", "3.6.4"], "3.5.0", None, "3.6.0"),
         (["3.7.1", "3.6.4"], "3.6.0", None, None),
         (["3.7.1", None], "3.6.0", None, None),
+        (["3.7.1", "unknown"], "3.6.0", None, None),
+        (["3.7.1", ""], None, None, "3.0.0"),
         # A downgrade lowers the version by one minor, and keeps it there although all members could go higher.
         (["3.7.1", "3.7.0"], "3.7.0", "3.6.0", "3.6.0"),
         (["3.7.1", "3.6.4"], "3.7.0", "3.6.0", "3.6.0"),

@@ -143,11 +143,11 @@ async def _versions(replica: Replica, fetch: FetchVersion) -> dict[int, str | No
 def decide(versions: Mapping[int, str | None], current: str | None, downgrade_target: str | None = None) -> str | None:
     """The version to set next, or None to leave it.
 
-    versions: each member's own version by id; None where it did not answer.
+    versions: each member's own version by id; None where it did not answer. What is no version counts as no answer.
     current: the cluster version; None before the first decision.
     downgrade_target: while a downgrade is enabled, the cluster version goes there, one minor version below, and does not rise.
     """
-    known = [parse(version) for version in versions.values() if version]
+    known = [numbers for version in versions.values() if (numbers := _parsed(version)) is not None]
     if len(known) < len(versions) or not known:
         return MIN_CLUSTER_VERSION if current is None else None
     major, minor, _ = min(known)
@@ -160,10 +160,8 @@ def decide(versions: Mapping[int, str | None], current: str | None, downgrade_ta
 
 
 def _is_minor(version: str, target: str) -> bool:
-    try:
-        return parse(version)[:2] == parse(target)[:2]
-    except ValueError:
-        return False
+    numbers = _parsed(version)
+    return numbers is not None and numbers[:2] == parse(target)[:2]
 
 
 def _is_one_minor_below(target: tuple[int, ...], current: tuple[int, int, int]) -> bool:
@@ -177,6 +175,13 @@ def parse(version: str) -> tuple[int, int, int]:
         raise ValueError(f"not a version: {version!r}")
     major, minor, patch = (*map(int, numbers), 0)[:3]
     return major, minor, patch
+
+
+def _parsed(version: str | None) -> tuple[int, int, int] | None:
+    try:
+        return parse(version or "")
+    except ValueError:
+        return None
 
 
 def describe(versions: Mapping[int, str | None]) -> str:
