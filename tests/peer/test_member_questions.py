@@ -101,6 +101,18 @@ def test_every_query_is_answered(tmp_path: Path) -> None:
     ask(tmp_path, questions)
 
 
+def test_a_member_whose_version_is_not_known_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Operators search for etcd's message when a member is down."""
+
+    async def questions(one: Member, api: Api, client: PeerClient) -> None:
+        await client.versions_of({0xA1: ["http://127.0.0.1:1"], 7: [one.url]})
+
+    ask(tmp_path, questions)
+    logged: list[dict[str, str]] = [vars(record)["fields"] for record in caplog.records if "get version" in record.message]
+    assert [line["remote-member-id"] for line in logged] == ["a1"]
+    assert "127.0.0.1:1" in logged[0]["error"]
+
+
 def test_the_keys_of_a_large_lease_are_passed_on_as_they_are(tmp_path: Path) -> None:
     """Parsed only where they are few: a million would make a long turn of the loop. Beyond a limit they are refused once."""
     keys = [b"%09d" % number for number in range(600_000)]

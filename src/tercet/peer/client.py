@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -17,10 +18,13 @@ from tercet import errors
 from tercet.errors import TercetError
 from tercet.http1.client import RESPONSE_BYTES_MAX, Answer, DialTls, HttpClient, ResponseTooLarge
 from tercet.http1.origin import parse_origin
+from tercet.log_fields import fields
 from tercet.peer.headers import parse_id
 from tercet.peer.member_endpoints import MemberJson, NotPrimaryLessor
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.proto.wire import decode_varint
+
+logger = logging.getLogger(__name__)
 
 LEASE_BYTES_MAX: Final = 32 << 20
 """Of an answer with all keys of a lease. Each copy of it is a long step of the event loop."""
@@ -99,15 +103,17 @@ class PeerClient:
         raise NoAnswer("no version: " + _join(failures))
 
     async def versions_of(self, members: Mapping[int, Sequence[str]]) -> dict[int, dict[str, str] | None]:
-        """`versions` of many members at once; None for a member without an answer."""
+        """`versions` of many members at once; None for a member without an answer, which is logged."""
 
-        async def one(urls: Sequence[str]) -> dict[str, str] | None:
+        async def one(member_id: int, urls: Sequence[str]) -> dict[str, str] | None:
             try:
                 return await self.versions(urls)
-            except NoAnswer:
+            except NoAnswer as error:
+                shown = fields(remote_member_id=f"{member_id:x}", error=str(error))
+                logger.warning("failed to get version", extra=shown)
                 return None
 
-        answers = await asyncio.gather(*(one(urls) for urls in members.values()))
+        answers = await asyncio.gather(*(one(member_id, urls) for member_id, urls in members.items()))
         return dict(zip(members, answers, strict=True))
 
     async def downgrade_enabled(self, urls: Sequence[str]) -> bool:
