@@ -98,6 +98,26 @@ def test_a_name_that_is_not_allowed_is_refused_with_an_alert(
     assert rejections(caplog) == ["client certificate authentication failed"]
 
 
+def test_the_line_about_a_revoked_certificate_says_whose_it_is(
+    run: Callable[[Scenario], None], authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = authority.sign("revoked", "c", "c.example.com", "10.0.0.7")
+    context = ssl.create_default_context(cafile=authority.path)
+    context.load_cert_chain(pair.cert, pair.key)
+
+    async def scenario() -> None:
+        tls = tls_of(authority, ca=authority.path, crl=authority.revoke(pair.serial))
+        listener, port = listening("https://127.0.0.1:0", tls=tls)
+        await listener.start()
+        with pytest.raises((asyncio.IncompleteReadError, OSError)):
+            await answers(port, b"x", tls=context)
+        listener.stop()
+
+    run(scenario)
+    (line,) = [record.__dict__["fields"] for record in caplog.records if "rejected connection" in record.message]
+    assert (line["dns-names"], line["ip-addresses"]) == (["c.example.com"], ["10.0.0.7"])
+
+
 def rejections(caplog: pytest.LogCaptureFixture, endpoint: str = "client") -> list[str]:
     message = f"rejected connection on {endpoint} endpoint"
     return [record.__dict__["fields"]["error"] for record in caplog.records if record.message == message]

@@ -32,7 +32,7 @@ from tercet.gotext.urls import Url
 from tercet.intake import intake_of_running_loop
 from tercet.log_fields import fields
 from tercet.server.tls.contexts import ServerTls
-from tercet.server.tls.verification import PeerCheck
+from tercet.server.tls.verification import PeerCheck, alternative_names
 from tercet.tls import TlsProtocol
 
 logger = logging.getLogger(__name__)
@@ -377,4 +377,18 @@ def log_rejected(endpoint: str, transport: asyncio.BaseTransport, reason: str) -
     """etcd's line about a connection that was closed before its first request. endpoint: "client" or "peer"."""
     remote = transport.get_extra_info("peername")
     shown = join_host_port(str(remote[0]), int(remote[1])) if isinstance(remote, tuple) else str(remote or "")
-    logger.warning(f"rejected connection on {endpoint} endpoint", extra=fields(remote_addr=shown, error=reason))
+    names = _names_presented(transport)
+    logger.warning(f"rejected connection on {endpoint} endpoint", extra=fields(names, remote_addr=shown, error=reason))
+
+
+def _names_presented(transport: asyncio.BaseTransport) -> dict[str, object]:
+    """Of the certificate of a connection that is refused after its handshake: whose it was."""
+    connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    try:
+        certificate = connection.getpeercert() if connection is not None else None
+    except ValueError:  # the handshake has failed
+        certificate = None
+    if not certificate:
+        return {}
+    addresses, names = alternative_names(certificate, "IP Address"), alternative_names(certificate, "DNS")
+    return {"ip-addresses": addresses, "dns-names": names}

@@ -161,7 +161,7 @@ async def comes_from_its_address(certificate: Certificate, remote: str) -> bool:
     Host names are resolved, so this may wait. A name also passes if the reverse lookup of the address gives it, and a wildcard
     if that ends like it.
     """
-    names, addresses = _alternatives(certificate, "DNS"), _alternatives(certificate, "IP Address")
+    names, addresses = alternative_names(certificate, "DNS"), alternative_names(certificate, "IP Address")
     if not names and not addresses:
         return True
     if any(_same_address(address, remote) for address in addresses):
@@ -197,13 +197,14 @@ def _names(alternative: str, found: str) -> bool:
 
 def mismatch(certificate: Certificate, remote: str) -> str:
     """The reason to reject a peer that does not come from an address of its certificate, in etcd's words."""
-    names, addresses = _alternatives(certificate, "DNS"), _alternatives(certificate, "IP Address")
+    names, addresses = alternative_names(certificate, "DNS"), alternative_names(certificate, "IP Address")
     if not names:
         return f"x509: certificate is valid for {', '.join(addresses)}, not {remote}"
     quoted = " ".join(f'"{name}"' for name in names)
     return f'tls: "{remote}" does not match any of DNSNames [{quoted}]'
 
 
-def _alternatives(certificate: Certificate, kind: str) -> list[str]:
+def alternative_names(certificate: Certificate, kind: str) -> list[str]:
+    """kind: "DNS" or "IP Address"."""
     alternatives: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())
     return [value for each, value in alternatives if each == kind]
