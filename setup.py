@@ -34,6 +34,7 @@ SOURCE = Path("src/tercet")
 COMPILED = (
     "errors.py",
     "intake.py",
+    "queued_replies.py",
     "proto/wire.py",
     "auth/*.py",
     "containers/*.py",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "tercet"
 
 # What each package may import, besides itself and BASE.
-BASE = {"disk_sync", "errors", "intake", "lazy_exports", "log_fields", "slots", "version", "proto"}
+BASE = {"disk_sync", "errors", "intake", "lazy_exports", "log_fields", "queued_replies", "slots", "version", "proto"}
 BELOW: dict[str, set[str]] = {
     "gotext": set(),
     "containers": set(),
@@ -102,6 +102,7 @@ BELOW_DEPLOY: dict[str, set[str]] = {
 # Packages that may use an event loop or threads; the others do no I/O of their own.
 WITH_ASYNCIO = {
     "intake",
+    "queued_replies",
     "slots",
     "tls",
     "rpc",

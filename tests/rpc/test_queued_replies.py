@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from tercet.rpc import Channel, Peer, UnaryCall, unary
-from tercet.rpc.queued_replies import UNREAD_SECONDS, QueuedReplies
+from tercet.queued_replies import UNREAD_SECONDS, QueuedReplies
+from tercet.rpc import Channel, UnaryCall, unary
 from tests.rpc.harness import run, serving
 from tests.rpc.raw import RawPeer
 from tests.rpc.test_flow import one_message
@@ -25,11 +25,12 @@ class LoopWithTime(asyncio.SelectorEventLoop):
 
 class Queue:
     def __init__(self, name: str) -> None:
-        self.peer = Peer(name, None)
+        self.name = name
         self.is_closed = False
 
-    def close_unread(self) -> None:
+    def close_unread(self) -> str:
         self.is_closed = True
+        return self.name
 
 
 class Replies:
@@ -75,14 +76,16 @@ def test_those_that_read_stay_however_much_they_hold() -> None:
     assert [reading.is_closed, dripping.is_closed] == [False, True]
 
 
-def test_above_the_limit_the_largest_are_closed_even_if_they_read() -> None:
+def test_above_the_limit_those_are_closed_first_that_have_read_nothing_for_longest() -> None:
     replies = with_replies()
-    queues = replies.hold(6, 6, 7)
-    assert not any(queue.is_closed for queue in queues)
-    assert replies.queued.is_full and not replies.queued.is_over
+    first, second, third = replies.hold(6, 6, 7)
+    assert replies.queued.is_full
+    assert not replies.queued.is_over
     replies.loop.now += 1
-    (new,) = replies.hold(2)
-    assert [queue.is_closed for queue in (*queues, new)] == [True, True, True, False]
+    replies.queued.taken(second, MEGABYTE)
+    replies.loop.now += 1
+    (new,) = replies.hold(4)
+    assert [queue.is_closed for queue in (first, second, third, new)] == [True, True, True, False]
     assert not replies.queued.is_full
 
 
@@ -104,7 +107,8 @@ def test_a_client_that_does_not_read_does_not_cost_another_one_its_replies() -> 
 
     async def main() -> None:
         async with serving({"/test.Test/Large": unary(large)}) as (server, port):
-            server.replies = replies = QueuedReplies(asyncio.get_running_loop(), full_bytes=4 * MEGABYTE, bytes_max=64 * MEGABYTE)
+            loop = asyncio.get_running_loop()
+            server.replies = replies = QueuedReplies(loop, full_bytes=4 * MEGABYTE, bytes_max=64 * MEGABYTE)
             slow = [await RawPeer.connect(port) for _ in range(3)]
             for peer in slow:
                 for number in range(9):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import unquote
@@ -109,7 +109,7 @@ class Gateway:
         """The JSON of a message, made in as many turns as it takes."""
         return "".join([piece async for piece in self._pieces(kind, message, style)])
 
-    async def _pieces(self, kind: type[Message], message: bytes, style: JsonStyle) -> AsyncIterator[str]:
+    async def _pieces(self, kind: type[Message], message: bytes, style: JsonStyle) -> AsyncGenerator[str]:
         pieces, left = encode(kind, [message], style), len(message)
         while (piece := await self._next_piece(pieces, left)) is not None:
             yield piece
@@ -127,12 +127,7 @@ class Gateway:
     async def _success(self, route: Route, reply: bytes) -> Response:
         if len(reply) <= SLICE_BYTES:
             return 200, _OK, (await self.convert(route.response, reply, RESPONSE)).encode()
-
-        async def body() -> AsyncIterator[bytes]:
-            async for piece in self._pieces(route.response, reply, RESPONSE):
-                yield piece.encode()
-
-        return 200, _OK, body()
+        return 200, _OK, _Reply(self._pieces(route.response, reply, RESPONSE), len(reply))
 
     async def result_line(self, route: Route, message: bytes) -> bytes:
         """One response of a stream."""
@@ -186,6 +181,24 @@ class Gateway:
                 await stream.send(encoded)
         except (NoValue, StatusError):
             stream.half_close()
+
+
+class _Reply:
+    """A large reply as JSON, in parts."""
+
+    def __init__(self, pieces: AsyncGenerator[str], held_bytes: int) -> None:
+        self._pieces = pieces
+        self.held_bytes = held_bytes
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return (await anext(self._pieces)).encode()
+
+    async def aclose(self) -> None:
+        """The response will not be sent further."""
+        await self._pieces.aclose()
 
 
 class _Line:

@@ -15,7 +15,10 @@ TextHeaders = list[tuple[str, str]]
 """Headers between members: every name and value is ASCII."""
 Response = tuple[int, Headers, bytes | AsyncIterator[bytes]]
 HttpHandler = Callable[[bytes, bytes, Headers, bytes], Awaitable[Response]]
-"""(method, path with query, headers, body) -> (status, headers, body)."""
+"""(method, path with query, headers, body) -> (status, headers, body).
+
+An iterator that holds the whole response until it has been sent has an attribute `held_bytes`, its size.
+"""
 
 _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)([^#]*)", re.DOTALL)
 

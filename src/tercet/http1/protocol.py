@@ -21,6 +21,7 @@ from tercet.http1.event_work import PIECE_WORK, work_of
 from tercet.http1.messages import TEXT, Headers, HttpHandler, client_name, date, split_target
 from tercet.http1.upgrade import BadUpgrade, Upgrade, wants_websocket
 from tercet.intake import intake_of_running_loop
+from tercet.queued_replies import QueuedReplies, TransportQueue
 
 logger = logging.getLogger(__name__)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -40,7 +41,10 @@ class HttpLimits(NamedTuple):
 
 
 class HttpProtocol(asyncio.Protocol):
-    """first_chunk: what was already read from the connection. upgrade: for paths that offer WebSockets."""
+    """first_chunk: what was already read from the connection. upgrade: for paths that offer WebSockets.
+
+    replies: where large responses are counted until the client has read them.
+    """
 
     def __init__(
         self,
@@ -49,12 +53,14 @@ class HttpProtocol(asyncio.Protocol):
         first_chunk: bytes = b"",
         *,
         upgrade: Upgrade | None = None,
+        replies: QueuedReplies | None = None,
     ) -> None:
         self._handler = handler
         self._upgrade = upgrade
         self._limits = limits or HttpLimits()
         self._first_chunk = first_chunk
         self._loop = asyncio.get_running_loop()
+        self._replies = replies or QueuedReplies(self._loop)
         self._machine = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes)
         self._transport: asyncio.Transport | None = None
         self._request: h11.Request | None = None
@@ -258,12 +264,16 @@ class HttpProtocol(asyncio.Protocol):
         if isinstance(body, bytes):
             await self._write(_whole(self._machine, self._request, response, body))
             return
+        queue = TransportQueue(self._transport)
+        self._replies.count(queue, getattr(body, "held_bytes", 0))
         try:
             await self._write(self._machine.send(response) or b"")
             async for part in body:
                 await self._write(self._machine.send(h11.Data(data=part)) or b"")
+                self._replies.taken(queue, len(part))
             await self._write(self._machine.send(h11.EndOfMessage()) or b"")
         finally:
+            self._replies.forget(queue)
             close = getattr(body, "aclose", None)
             if close is not None:
                 await close()

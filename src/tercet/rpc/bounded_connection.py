@@ -19,6 +19,7 @@ from typing import Final, cast
 
 from tercet.errors import Code
 from tercet.intake import BYTES_SHIFT, Intake
+from tercet.queued_replies import COUNTED_BYTES, QueuedReplies
 from tercet.rpc import headers as hdr
 from tercet.rpc.call import Peer, UnaryCall
 from tercet.rpc.client_traffic import TrafficCount
@@ -27,7 +28,6 @@ from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.frame_walk import FrameWalk
 from tercet.rpc.half_open import HalfOpenStreams
 from tercet.rpc.http2 import ENHANCE_YOUR_CALM, HTTP2Error, Session
-from tercet.rpc.queued_replies import COUNTED_BYTES, QueuedReplies
 
 _REPLY_QUEUE_BYTES: Final = 8 << 20
 _REPLY_QUEUE_BYTES_MAX: Final = 256 << 20
@@ -62,12 +62,12 @@ class BoundedConnection(Connection):
         "_is_counted",
         "_peer",
         "_reading_paused",
-        "_replies",
         "_unparsed",
         "_waiting_replies",
         "backlogged",
         "incomplete_bytes",
         "intake",
+        "replies",
         "unread_replies",
     )
 
@@ -82,7 +82,7 @@ class BoundedConnection(Connection):
     ) -> None:
         super().__init__(loop, session, TrafficCount(), deadlines, max_message_bytes)
         self.intake = intake
-        self._replies = replies
+        self.replies = replies
         self.backlogged = False  # replies wait for the client to read them: defer requests
         self.incomplete_bytes = 0  # of requests that have not arrived in full
         self.unread_replies = 0  # of unary calls, as long as their streams are open
@@ -203,7 +203,7 @@ class BoundedConnection(Connection):
         self._deferred.clear()
         if self._is_counted:
             self._is_counted = False
-            self._replies.forget(self)
+            self.replies.forget(self)
 
     def is_backlogged(self) -> bool:
         """Do many replies wait for the client to read them, those of this turn included?"""
@@ -223,13 +223,13 @@ class BoundedConnection(Connection):
         if is_large:
             self.backlogged = True
         self._count(queued)
-        replies = self._replies
+        replies = self.replies
         if replies.is_full:
             replies.make_room()
         return queued <= _REPLY_QUEUE_BYTES_MAX and not replies.is_over and not (is_large and replies.is_full)
 
     def has_room(self, stream_id: int, queue_bytes_max: int) -> bool:
-        if self._replies.is_full:
+        if self.replies.is_full:
             queue_bytes_max = min(queue_bytes_max, _STREAM_QUEUE_BYTES)
         return super().has_room(stream_id, queue_bytes_max)
 
@@ -237,14 +237,15 @@ class BoundedConnection(Connection):
         """Account for this connection's replies in the count of the server."""
         if (queued >= COUNTED_BYTES or self._is_counted) and not self.closing:
             self._is_counted = queued >= COUNTED_BYTES
-            self._replies.count(self, queued)
+            self.replies.count(self, queued)
 
-    def close_unread(self) -> None:
-        """The client does not read, and others need the memory."""
+    def close_unread(self) -> str:
+        """See `queued_replies.Queue`."""
         if self.write_paused:
             self.abort()
         else:
             self.goaway(ENHANCE_YOUR_CALM, b"too many replies wait for this client to read them")
+        return self.peer.address
 
     def _dispatch_deferred(self) -> None:
         """Dispatch some of the deferred requests; the flush of their replies continues."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from tercet.intake import intake_of_running_loop
+from tercet.queued_replies import QueuedReplies
 from tercet.rpc.bounded_connection import BoundedConnection
 from tercet.rpc.client_traffic import ClientTraffic
 from tercet.rpc.deadlines import Deadlines
@@ -16,7 +17,6 @@ from tercet.rpc.headers import value_of
 from tercet.rpc.http2 import Headers
 from tercet.rpc.http_exchange import HttpHandler
 from tercet.rpc.method import Method
-from tercet.rpc.queued_replies import QueuedReplies
 
 logger = logging.getLogger(__name__)
 

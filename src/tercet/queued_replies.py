@@ -3,38 +3,34 @@
 Above `full_bytes`, a connection that holds much gets no further large reply, and streams may queue less; the others are still
 answered. So that clients that read nothing do not take this room for ever, their connections are closed: of those that have
 taken almost nothing for UNREAD_SECONDS, the largest first, until half of `full_bytes` is free. Above `bytes_max`, no large
-reply is given, and the largest connections are closed whether they read or not.
+reply is given over HTTP/2, and connections are closed at once, those first that have taken nothing for the longest time.
 """
 
 from __future__ import annotations
 
 import logging
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Transport
 from heapq import nlargest
 from typing import Final, Protocol
 
 from tercet.log_fields import fields
-from tercet.rpc.call import Peer
 
 logger = logging.getLogger(__name__)
 
 FULL_BYTES: Final = 512 << 20
 BYTES_MAX: Final = 1 << 30
 UNREAD_SECONDS: Final = 5.0
-COUNTED_BYTES: Final = 64 << 10  # a queue below this is not counted
+COUNTED_BYTES: Final = 64 << 10  # less is not counted
 _PROGRESS_BYTES: Final = 256 << 10  # a client that takes a byte now and then does not read
 _CLOSED_AT_ONCE: Final = 100
-_LOOK_SECONDS: Final = 0.1  # between two looks at all connections: there may be thousands
+_LOOK_SECONDS: Final = 0.1  # between two looks at all queues: there may be thousands
 
 
 class Queue(Protocol):
-    """The replies of one connection."""
+    """Replies to one client."""
 
-    def close_unread(self) -> None:
-        """Close the connection: its client does not read. It may call `forget`."""
-
-    @property
-    def peer(self) -> Peer: ...
+    def close_unread(self) -> str:
+        """Close the connection: its client does not read. Returns the client's address. It may call `forget`."""
 
 
 class QueuedReplies:
@@ -57,7 +53,7 @@ class QueuedReplies:
         return self.bytes > self._bytes_max
 
     def count(self, queue: Queue, size: int) -> None:
-        """The queue holds this many bytes now."""
+        """The queue holds this many bytes now. Where they are fewer than before, the client has taken the difference."""
         counts = self._counts
         count = counts.get(queue)
         if count is None:
@@ -65,20 +61,25 @@ class QueuedReplies:
                 return
             count = counts[queue] = _Count(self._loop.time())
         self.bytes += size - count.size
-        if size > count.size:
-            count.mark += size - count.size
+        if size < count.size:
+            self.taken(queue, count.size - size)
         count.size = size
-        if size <= count.mark - _PROGRESS_BYTES or size < COUNTED_BYTES:
-            count.mark = size
-            count.read_at = self._loop.time()
         if size < COUNTED_BYTES:
-            self.bytes -= size
-            del counts[queue]
-        elif self.bytes > self._full_bytes:
+            self.forget(queue)
+        elif self.is_full:
             self.make_room()
 
+    def taken(self, queue: Queue, size: int) -> None:
+        """The client has taken this many bytes. Called alone where that does not make the queue smaller."""
+        count = self._counts.get(queue)
+        if count is not None:
+            count.taken += size
+            if count.taken >= _PROGRESS_BYTES:
+                count.taken = 0
+                count.read_at = self._loop.time()
+
     def forget(self, queue: Queue) -> None:
-        """The connection is lost, and its replies with it."""
+        """The queue is empty, or the connection is lost, and its replies with it."""
         count = self._counts.pop(queue, None)
         if count is not None:
             self.bytes -= count.size
@@ -89,33 +90,49 @@ class QueuedReplies:
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_SECONDS
+        is_over = self.is_over
         unread = [
-            (count.size, number, queue)
+            (now - count.read_at if is_over else count.size, number, queue)
             for number, (queue, count) in enumerate(self._counts.items())
-            if self.is_over or now - count.read_at >= UNREAD_SECONDS
+            if is_over or now - count.read_at >= UNREAD_SECONDS
         ]
-        left = self.bytes - self._full_bytes // 2
-        closed = 0
         address = ""
-        for size, _, queue in nlargest(_CLOSED_AT_ONCE, unread):
-            if left <= 0:
+        closed = 0
+        for _, _, queue in nlargest(_CLOSED_AT_ONCE, unread):
+            if self.bytes <= self._full_bytes // 2:
                 break
-            left -= size
             closed += 1
-            address = address or queue.peer.address
-            queue.close_unread()
+            closed_address = queue.close_unread()
+            address = address or closed_address
             self.forget(queue)
         if closed:
-            shown = fields(connections=closed, largest_remote_addr=address)
+            shown = fields(connections=closed, first_remote_addr=address)
             logger.warning("closed connections of clients that do not read their replies", extra=shown)
 
 
-class _Count:
-    """mark: the size, and what the client has taken since `read_at`. When that is _PROGRESS_BYTES, the client reads."""
+class TransportQueue:
+    """Replies that are written to a transport in parts."""
 
-    __slots__ = ("mark", "read_at", "size")
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: Transport | None) -> None:
+        self._transport = transport
+
+    def close_unread(self) -> str:
+        """See `Queue`."""
+        if self._transport is None:
+            return ""
+        name = self._transport.get_extra_info("peername")
+        self._transport.abort()
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name or "@")
+
+
+class _Count:
+    """taken: by the client since `read_at`, when that was last _PROGRESS_BYTES."""
+
+    __slots__ = ("read_at", "size", "taken")
 
     def __init__(self, now: float) -> None:
         self.size = 0
-        self.mark = 0
+        self.taken = 0
         self.read_at = now
