@@ -73,6 +73,17 @@ def test_a_range_that_two_roles_cover_in_turns_is_walked_once() -> None:
     assert (keys._known.begins, keys._known.ends) == ([b"00000"], [b"20000"])
 
 
+def test_a_walk_looks_at_each_interval_once() -> None:
+    """A thousand roles that cover a range in turns, with 20 permissions each: it took a second, each end asking all roles."""
+    roles, rounds = 100, 20
+    borders = [b"%05d" % number for number in range(roles * rounds + 1)]
+    of_roles = [list(zip(borders[start:-1:roles], borders[start + 1 :: roles], strict=True)) for start in range(roles)]
+    trees = Trees()
+    keys = GrantedKeys([RoleKeys([(begin, to, 0) for begin, to in each]) for each in of_roles], READ, trees)
+    assert keys.covers(borders[0], borders[-1])
+    assert 2 * roles < trees.sets_asked < roles * rounds + 3 * roles
+
+
 def points() -> list[bytes]:
     return sorted({*KEYS, *(one + b"\0" for one in KEYS), *(one + b"\0\0" for one in KEYS)})
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heapreplace
 from typing import Final
 
 from tercet.auth.empty_ranges import Interval, IntervalTree, Trees
@@ -188,30 +189,37 @@ class GrantedKeys:
         return None
 
     def _walk(self, key: bytes, range_end: bytes) -> bool:
-        """Go from end to end, as far as roles and what is known allow."""
+        """Go from end to end, as far as roles and what is known allow. Each interval on the way is looked at once."""
         sets = [self._known, *self._sets]
-        places = [0] * len(sets)
         is_open = range_end == _OPEN
-        reached = key
-        ends = 0
+        following: list[tuple[bytes, int, int]] = []  # of each set the first interval that begins after what is reached: a heap
+        farthest = key
+        for number, keys in enumerate(sets):
+            place = bisect_right(keys.begins, key)
+            if place:
+                farthest = _farther(farthest, keys.ends[place - 1])
+            if place < len(keys.begins):
+                following.append((keys.begins[place], number, place))
+        heapify(following)
+        reached, ends, looked_at = key, 0, len(sets)
         is_covered = False
-        while True:
-            farthest = reached
-            for number, keys in enumerate(sets):
-                place = places[number] = _last_before(keys.begins, reached, places[number])
-                if place >= 0:
-                    end = keys.ends[place]
-                    if not end:
-                        farthest = b""
-                        break
-                    farthest = max(farthest, end)
-            if farthest == reached:
-                break
+        while farthest != reached:
             ends += 1
             reached = farthest
             if not reached or (not is_open and reached >= range_end):
                 is_covered = True
                 break
+            while following and following[0][0] <= reached:
+                _, number, place = following[0]
+                keys = sets[number]
+                place = bisect_right(keys.begins, reached, place)
+                farthest = _farther(farthest, keys.ends[place - 1])
+                looked_at += 1
+                if place < len(keys.begins):
+                    heapreplace(following, (keys.begins[place], number, place))
+                else:
+                    heappop(following)
+        self._trees.sets_asked += looked_at
         are_many = len(self._sets) > _SETS_ASKED_MAX
         if ends > _WALK_KEPT or (ends and are_many):
             self._known.add(key, reached)
@@ -307,20 +315,9 @@ def _key_of(grant: Grant) -> bytes:
     return grant[0]
 
 
-def _last_before(begins: list[bytes], key: bytes, start: int) -> int:
-    """The place of the last begin that is not behind `key`, not before `start`; -1 without one.
-
-    In a walk it is `start` or the next one almost always.
-    """
-    count = len(begins)
-    if start + 1 < count and begins[start + 1] <= key:
-        start += 1
-        if start + 1 < count and begins[start + 1] <= key:
-            return bisect_right(begins, key, start + 1) - 1
-        return start
-    if start == 0 and (not count or begins[0] > key):
-        return -1
-    return start
+def _farther(one: bytes, other: bytes) -> bytes:
+    """The later of two ends."""
+    return max(one, other) if one and other else b""
 
 
 def _merge(grants: list[Grant], first: int, last: int, kinds: Kinds) -> tuple[list[bytes], list[bytes]]:
