@@ -18,6 +18,15 @@ def sync_file(fd: int) -> None:
         fcntl.fcntl(fd, _FULL_SYNC)
 
 
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """The entries of a directory, after a file in it was created, renamed or removed. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_file(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_data(fd: int) -> None:
     """Data of a file, and its size. Raises OSError."""
     if hasattr(os, "fdatasync"):

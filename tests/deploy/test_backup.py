@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +22,7 @@ from tercet.errors import ConfigError
 from tercet.pki.age import encrypt, new_key
 from tercet.proto import rpc_pb2
 from tests.support.etcd import running_etcd
+from tests.support.waiting import wait_until
 
 
 def test_a_snapshot_of_etcd_has_the_same_hash_after_a_restore_into_a_scratch_member(tmp_path: Path) -> None:
@@ -32,6 +38,55 @@ def test_a_snapshot_of_etcd_has_the_same_hash_after_a_restore_into_a_scratch_mem
     expected = rpc_pb2.HashKVResponse.FromString(answer)
     found = asyncio.run(rehearse(saved, revision=newest))
     assert (found.hash, found.compact_revision) == (expected.hash, expected.compact_revision)
+
+
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """For Unix sockets, whose paths have at most 104 bytes."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        yield Path(directory)
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from tercet.deploy.members import rehearsal
+
+async def kill(process, *_):
+    print(process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+rehearsal._hash = kill
+asyncio.run(rehearsal.rehearse(Path(sys.argv[1]), revision=0))
+"""
+
+
+def test_a_killed_command_leaves_no_scratch_member_and_its_data_until_the_next_one(
+    tmp_path: Path, short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = tmp_path / "saved.db"
+    work = short_directory
+    with running_etcd(tmp_path / "etcd") as etcd:
+        etcd.ctl("put", "a", "1")
+        etcd.ctl("snapshot", "save", saved)
+    environment = {**os.environ, "TMPDIR": str(work)}
+    done = subprocess.run([sys.executable, "-c", KILLED, saved], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    member = int(done.stdout)
+    wait_until(lambda: not is_running(member), "the scratch member has ended")
+    assert list(work.glob("tercet-rehearsal-*/data"))
+    monkeypatch.setenv("TMPDIR", str(work))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    asyncio.run(rehearse(saved, revision=0))
+    assert list(work.iterdir()) == []
+
+
+def is_running(pid: int) -> bool:
+    """Not a zombie, which stays in a container where no init reaps it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_snapshot_that_cannot_be_restored_is_an_error(tmp_path: Path) -> None:

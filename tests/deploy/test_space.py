@@ -225,6 +225,9 @@ def test_a_backup_comes_from_a_follower_that_commits(tmp_path: Path, monkeypatch
     assert sorted(path.name for path in tmp_path.iterdir()) == [old[2].name, "c-20260102T030405Z.db", other.name]
     restored = 8
     before = sorted(tmp_path.iterdir())
+    left = tmp_path / "tercet-backup-1/.tercet-owner"  # by a command that was killed: a plain copy of all data
+    left.parent.mkdir()
+    left.touch()
     with pytest.raises(DeployError, match=r"m3: verify snapshot: the restored data differs from that of m3 at revision 2"):
         asyncio.run(execute(asyncio.run(backup.plan())))
     assert sorted(tmp_path.iterdir()) == before

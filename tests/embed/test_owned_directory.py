@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tercet import Cluster
-from tercet.embed.owned_directory import OwnedDirectory, remove_abandoned
+from tercet.owned_directory import OwnedDirectory, remove_abandoned
 from tests.support.waiting import wait_until
 
 OWNER = """
 import os, subprocess, sys, time
-from tercet.embed.owned_directory import OwnedDirectory
+from tercet.owned_directory import OwnedDirectory
 owned = OwnedDirectory("test")
 (owned.path / "data").write_text("1")
 child = None

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -36,6 +35,7 @@ from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import ConfigError
+from tercet.owned_directory import OwnedDirectory
 
 if TYPE_CHECKING:
     from tercet.deploy.run.certificates import Stage
@@ -221,8 +221,8 @@ class Deployment(Access):
         from tercet.deploy.run.restore import restore
         from tercet.deploy.run.restore_steps import decrypted, read_source
 
-        with tempfile.TemporaryDirectory(prefix="tercet-restore-") as work:
-            plain = await asyncio.to_thread(decrypted, snapshot, Path(work), key)
+        with OwnedDirectory("restore") as work:
+            plain = await asyncio.to_thread(decrypted, snapshot, work, key)
             source = await asyncio.to_thread(lambda: read_source(plain, snapshot, bump=bump, skip_hash_check=skip_hash_check))
             async with self._changing(self._limit or None, dry_run=dry_run, can_limit=True) as (hosts, members):
                 targets = self._targets(hosts)

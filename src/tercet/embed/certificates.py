@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from tercet.client.tls import TLSFiles
-from tercet.embed.owned_directory import OwnedDirectory
 from tercet.embed.settings import Setting
+from tercet.owned_directory import OwnedDirectory
 from tercet.pki import Authority
 from tercet.pki.cluster import LOOPBACK_HOSTS
 

@@ -24,11 +24,11 @@ from typing import Final, Self
 
 from tercet.embed.addresses import Addresses, Port
 from tercet.embed.environment import client_environment
-from tercet.embed.owned_directory import OwnedDirectory
 from tercet.embed.ready_socket import ReadySocket
 from tercet.embed.settings import Setting, flags, is_secure
 from tercet.embed.undo import Undo
 from tercet.errors import TercetError
+from tercet.owned_directory import OwnedDirectory
 
 START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 20.0

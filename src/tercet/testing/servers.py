@@ -10,9 +10,9 @@ from typing import cast
 from tercet.client import AsyncClient, Client
 from tercet.embed.environment import client_environment
 from tercet.embed.member import StorageKind
-from tercet.embed.owned_directory import OwnedDirectory
 from tercet.embed.settings import Setting
 from tercet.errors import TercetError
+from tercet.owned_directory import OwnedDirectory
 from tercet.testing.cluster import Cluster
 from tercet.testing.process_cluster import ROOT, ProcessCluster, skip
 

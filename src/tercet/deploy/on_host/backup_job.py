@@ -118,6 +118,7 @@ class Job:
                 os.rename(f"{final}.part", final)
             else:
                 os.rename(saved, final)
+            _sync_directory(given.directory)  # before older ones are removed
         finally:
             self._remove_left_overs()
         self._say(f"saved {final}")
@@ -224,6 +225,14 @@ class Job:
     @staticmethod
     def _say(text: str) -> None:
         print(text, flush=True)
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def hash_in(output: str) -> Hash:

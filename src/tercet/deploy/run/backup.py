@@ -5,7 +5,8 @@
 
 The snapshot is taken from a follower that commits, so that the leader is not loaded, and after a linearizable read, so that it
 has everything that was acknowledged before the command. It gets its name only after it has been restored into a scratch member
-whose HashKV is that of the member (`members/rehearsal`). Older ones are removed after that.
+whose HashKV is that of the member (`members/rehearsal`). Older ones are removed after that. Until then it is in a directory of
+its own, not encrypted; what a killed command leaves of it is removed by the next one (`owned_directory`).
 """
 
 from __future__ import annotations
@@ -13,11 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -28,32 +26,34 @@ from tercet.deploy.members.members import Members
 from tercet.deploy.members.rehearsal import rehearse
 from tercet.deploy.members.snapshot import save
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
-from tercet.deploy.run.backup_store import BackupStore, Directory, backup_store
+from tercet.deploy.run.backup_store import BackupStore, backup_store
 from tercet.deploy.run.executor import DeployError
 from tercet.deploy.ssh.host_error import HostError
 from tercet.errors import Code, ConfigError, StatusError
+from tercet.owned_directory import OwnedDirectory
 from tercet.pki.age import check_recipient, encrypt
 
 _TITLE = "save snapshot"
 _NAME = r"{}-\d{{8}}T\d{{6}}Z\.db(\.age)?"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Backup:
     """store: where it goes. keep: number of snapshots of this cluster to keep there; None: all. now: names the file.
 
     name: of a file that `keep` does not count, such as the one before a restore. recipient: age's public key to encrypt to;
-    "" for a plain file. work: local directory, created for the file until it is verified and stored, and removed then.
+    "" for a plain file.
     """
 
     cluster: Cluster
     members: Members
     store: BackupStore
     now: datetime
-    work: Path
     keep: int | None = None
     name: str = ""
     recipient: str = ""
+    _work: OwnedDirectory | None = field(default=None, init=False)
+    """Has the file from its first byte until it is verified and stored."""
 
     @property
     def file(self) -> str:
@@ -87,13 +87,13 @@ class Backup:
 
     @property
     def _unverified(self) -> Path:
-        return self.work / f"{self.file.removesuffix('.age')}.unverified"
+        assert self._work is not None
+        return self._work.path / f"{self.file.removesuffix('.age')}.unverified"
 
     async def _save(self, source: str, progress: Progress) -> str:
         total = (await self.members.answer_of(source)).db_size
         with self._working():
-            self.work.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.work.mkdir(mode=0o700)
+            self._work = OwnedDirectory("backup", self.store.working_parent())
             try:
                 saved = await save(self.members, source, self._unverified, lambda done: progress(done, max(done, total)))
             except StatusError as error:
@@ -106,11 +106,15 @@ class Backup:
         try:
             yield
         except OSError as error:
-            shutil.rmtree(self.work, ignore_errors=True)
-            raise ConfigError(f"{error.filename or self.work}: {error.strerror or error}") from error
+            self._remove_work()
+            raise ConfigError(f"{error.filename or self.place}: {error.strerror or error}") from error
         except BaseException:
-            shutil.rmtree(self.work, ignore_errors=True)
+            self._remove_work()
             raise
+
+    def _remove_work(self) -> None:
+        if self._work is not None:
+            self._work.close()
 
     async def _rehearse(self, source: str) -> str:
         with self._working():
@@ -142,7 +146,7 @@ class Backup:
                 plain, path = path, path.with_suffix(".age")
                 await asyncio.to_thread(encrypt, plain, path, self.recipient)
             await self.store.put(path, self.file)
-        shutil.rmtree(self.work, ignore_errors=True)
+        self._remove_work()
         return self.place
 
     async def _prune(self, _progress: Progress) -> str:
@@ -168,6 +172,4 @@ def backup_of(
     store = backup_store(str(target))
     if recipient:
         check_recipient(recipient)
-    parent = store.path if isinstance(store, Directory) else Path(tempfile.gettempdir())
-    work = parent / f".backup-{secrets.token_hex(8)}"
-    return Backup(cluster, members, store, now, work, keep, name, recipient)
+    return Backup(cluster, members, store, now, keep, name, recipient)

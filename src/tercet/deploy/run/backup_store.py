@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tercet.disk_sync import sync_directory
 from tercet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class BackupStore(Protocol):
 
     def place(self, name: str) -> str:
         """Path or URL of a file."""
+        ...
+
+    def working_parent(self) -> Path | None:
+        """Where a file for `put` has to be written; created if missing. None: anywhere. Raises OSError."""
         ...
 
     async def put(self, local: Path, name: str) -> None:
@@ -56,10 +61,15 @@ class Directory:
     def place(self, name: str) -> str:
         return str(self.path / name)
 
+    def working_parent(self) -> Path:
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self.path
+
     async def put(self, local: Path, name: str) -> None:
-        """By rename: `local` must be on the same disk."""
+        """By rename: `local` must be on the same disk. On return the name is durable, so that older files may be removed."""
         try:
             local.rename(self.path / name)
+            sync_directory(self.path)
         except OSError as error:
             raise ConfigError(f"{self.path / name}: {error.strerror}") from error
 
@@ -74,6 +84,9 @@ class Bucket:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._store = _opened(self.url)
+
+    def working_parent(self) -> None:
+        return None
 
     def place(self, name: str) -> str:
         return f"{self.url}/{name}"
