@@ -228,3 +228,9 @@ def test_a_port_is_shared_only_with_socket_reuse_port() -> None:
         open_addresses(urls)
     first.socket.close()
     second.socket.close()
+
+
+def test_the_path_of_a_unix_socket_that_is_too_long_is_an_invalid_argument(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 120)
+    with pytest.raises(ConfigError, match=r"^listen unix .*/x+: bind: invalid argument$"):
+        open_addresses(parse_urls(f"unix://{path}"))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import resource
@@ -146,7 +147,8 @@ def _bind(url: Url, reuse_port: bool, reuse_address: bool, listen: bool) -> sock
 
 
 def _bind_error(shown: str, error: OSError) -> ConfigError:
-    return ConfigError(f"listen {shown}: bind: {os.strerror(error.errno or 0).lower()}")
+    code = error.errno or errno.EINVAL  # Python refuses the path of a Unix socket that is too long before the system does
+    return ConfigError(f"listen {shown}: bind: {os.strerror(code).lower()}")
 
 
 def _where(url: Url) -> tuple[socket.AddressFamily, Any, str]:
