@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from typing import Final
@@ -23,6 +24,9 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         sync_file(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot sync directories, such as some of networks
+            raise
     finally:
         os.close(fd)
 

@@ -7,6 +7,7 @@ days_left(path.read_bytes())
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tercet.disk_sync import sync_directory
 from tercet.errors import ConfigError
 from tercet.pki import keys, usages
+from tercet.pki.files import left_beside
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,39 @@ def load_ca(certificate: Path, key: Path, *, password: bytes | None = None) -> C
 
 
 def load_pair(certificate: Path, key: Path, *, password: bytes | None = None) -> CertificateAndKey:
-    """Load a certificate and its key (PEM files). Raises ConfigError naming the file."""
+    """Load a certificate and its key (PEM files). Raises ConfigError naming the file.
+
+    If the replacement of the pair was interrupted when only one file had been replaced, the other one is replaced first.
+    """
+    try:
+        return _loaded(certificate, key, password)
+    except ConfigError:
+        if not _complete_replacement(certificate, key, password):
+            raise
+    return _loaded(certificate, key, password)
+
+
+def _loaded(certificate: Path, key: Path, password: bytes | None) -> CertificateAndKey:
     loaded = read_certificate(certificate)
     secret = keys.from_pem(_read(key), key, password=password)
     if secret.public_key() != loaded.public_key():
         raise ConfigError(f"{key} is not the key of {certificate}")
     return CertificateAndKey(loaded, secret)
+
+
+def _complete_replacement(certificate: Path, key: Path, password: bytes | None) -> bool:
+    """Rename what `files.write_all` left beside the one file, if it belongs to the other one. Returns whether it did."""
+    candidates = [(left, certificate, left, key) for left in left_beside(certificate)]
+    candidates += [(left, key, certificate, left) for left in left_beside(key)]
+    for left, path, with_certificate, with_key in candidates:
+        try:
+            _loaded(with_certificate, with_key, password)
+            os.replace(left, path)
+            sync_directory(path.parent)
+        except (ConfigError, OSError):
+            continue
+        return True
+    return False
 
 
 def read_certificate(path: Path) -> x509.Certificate:

@@ -2,14 +2,17 @@
 
 A file is created under a temporary name with O_EXCL and its final mode, then renamed, so that readers see the old or the new
 file, and a symlink planted under the temporary name is rejected. A key and its certificate are both written in full before the
-first rename.
+first rename: a crash between the two renames leaves the new content of the other file beside it (`left_beside`).
 """
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from tercet.disk_sync import sync_directory
 
 KEY_MODE = 0o600
 CERTIFICATE_MODE = 0o644
@@ -30,8 +33,8 @@ def write_all(files: Sequence[tuple[Path, bytes, int]], *, keep_owners: bool = F
     path = Path()
     try:
         for path, content, mode in files:
+            _remove_left(path)
             temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.unlink(missing_ok=True)  # what a run that was killed left behind under the same process id
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
             prepared.append((temporary, path))
             with os.fdopen(descriptor, "wb") as file:
@@ -43,12 +46,35 @@ def write_all(files: Sequence[tuple[Path, bytes, int]], *, keep_owners: bool = F
                 os.fsync(file.fileno())
         for temporary, path in prepared:
             os.replace(temporary, path)
+        for directory in dict.fromkeys(path.parent for _, path in prepared):
+            sync_directory(directory)
     except BaseException as error:
         for temporary, _ in prepared:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             error.filename = str(path)  # a write to a full disk names no file, and a creation the temporary one
         raise
+
+
+def left_beside(path: Path) -> list[Path]:
+    """Temporary files with new content for this file, of processes that have ended or of this one."""
+    found = path.parent.glob(f".{glob.escape(path.name)}.*")
+    return sorted(each for each in found if (suffix := each.suffix[1:]).isdigit() and not _is_other_process(int(suffix)))
+
+
+def _remove_left(path: Path) -> None:
+    for temporary in left_beside(path):
+        temporary.unlink(missing_ok=True)
+
+
+def _is_other_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
 
 
 def restrict_mode(path: Path) -> None:

@@ -10,7 +10,8 @@ All files are kept on the operator's machine in `tls.directory` (mode 0700; keys
 
 With `tls.shared` or an external CA, that one CA signs everything.
 
-`inspect` only reads, so that a plan can be based on it; `ensure_certificates` creates what is missing. A CA is never replaced
+`inspect` only reads, so that a plan can be based on it, except that it completes the replacement of a pair that was interrupted
+between its two files; `ensure_certificates` creates what is missing. A CA is never replaced
 here: members that trust different CAs reject each other. During a rotation (`ca_rotation`) ca.pem has two certificates: the CA
 that signs, then the one that it replaces, which is still trusted.
 """
