@@ -178,6 +178,22 @@ def test_an_interrupted_rotation_continues(tmp_path: Path, monkeypatch: pytest.M
     assert rotating.phases("replaced CA") == TRUST + SIGN + CONCLUDE, "the next rotation"
 
 
+def test_a_rotation_killed_between_two_cas_replaces_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rotating = Rotating(tmp_path, monkeypatch)
+    rotating.on_hosts = before = inspect(rotating.cluster)
+    ca, peer_ca = authorities(rotating.cluster, before)
+    introduce(ca)
+    found = rotating.plan("replaced CA")
+    assert [phase.title for phase in found.phases] == TRUST + SIGN + CONCLUDE
+    assert [step.title for step in found.phases[0].steps] == ["create new peer CA"]
+    assert len(found.phases[3].steps) == 7, "the operator's certificate, and two of each member"
+    introduce(peer_ca)
+    renewed(rotating.cluster)
+    rotating.on_hosts = both = inspect(rotating.cluster)
+    conclude(authorities(rotating.cluster, both)[0])
+    assert rotating.phases("replaced CA") == [*TRUST[1:], *CONCLUDE]
+
+
 def test_a_ca_is_not_rotated_while_a_member_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rotating = Rotating(tmp_path, monkeypatch)
     rotating.stopped = {"node2"}

@@ -10,6 +10,7 @@ signed elsewhere and for a restored host; their keys can be deleted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,6 +42,18 @@ def authorities(cluster: Cluster, certificates: Certificates) -> tuple[Pair, ...
 def is_rotating(authority: Pair) -> bool:
     """Whether a rotation has begun and is not concluded."""
     return authority.pem is not None and trusts_several(authority.pem)
+
+
+def not_introduced(found: Sequence[Pair]) -> tuple[Pair, ...]:
+    """Those of the CAs for which `introduce` is to be called, in this order, as `conclude` is after it.
+
+    A CA after one that is rotating is still to be introduced, if the command was killed between the two; a CA before one that
+    is rotating has been concluded.
+    """
+    rotating = [number for number, pair in enumerate(found) if is_rotating(pair)]
+    if not rotating:
+        return tuple(found)
+    return tuple(found[rotating[-1] + 1 :]) if rotating[0] == 0 else ()
 
 
 def trusts_several(pem: bytes) -> bool:

@@ -22,7 +22,7 @@ from typing import Literal, TypeAlias
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts.preflight import Examined, examine
 from tercet.deploy.members.members import Members
-from tercet.deploy.plan.ca_rotation import authorities, conclude, introduce, is_rotating, require_one_ca, trusts_several
+from tercet.deploy.plan.ca_rotation import authorities, conclude, introduce, not_introduced, require_one_ca, trusts_several
 from tercet.deploy.plan.certificates import Certificates, Pair, Renewal, inspect
 from tercet.deploy.plan.desired import DesiredFile
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
@@ -91,10 +91,11 @@ class CertificateWork:
         found = authorities(self.cluster, certificates)
         surveys = await self._surveyed(certificates, examined)
         _require_started(self.cluster, surveys)
-        if any(map(is_rotating, found)):
+        to_introduce = not_introduced(found)
+        if not to_introduce:
             trust = {name: self._copies(name, seen, files=()) for name, seen in surveys.items()}
             begin: tuple[Step, ...] = ()
-        elif _trusts_more(surveys):  # interrupted after the new CA was made the only one here
+        elif len(to_introduce) == len(found) and _trusts_more(surveys):  # interrupted after the new CA became the only one here
             return self._plan([*await self._conclusion(surveys, ())])
         else:
             certificates = _of_new_cas(certificates)
@@ -107,7 +108,7 @@ class CertificateWork:
             }
             begin = tuple(
                 _local(f"create new {pair.title}", introduce, pair, f"{pair.certificate}: the present one stays trusted")
-                for pair in found
+                for pair in to_introduce
             )
         leaves = {name: self._copies(name, seen, authorities=()) for name, seen in surveys.items()}
         stages = [
