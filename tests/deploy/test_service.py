@@ -61,6 +61,12 @@ def test_the_wait_for_a_member_has_a_timeout() -> None:
     assert "waiting for peers" in str(caught.value)
 
 
+def test_a_member_that_loads_a_large_database_is_waited_for() -> None:
+    loading = f"{STARTING} StatusText=loading the database"
+    host = ScriptedHost("m2", before=STOPPED, after=(*[loading] * 8, STARTING, RUNNING))
+    assert started(host, cluster_of(3, start_timeout=1)).startswith("ready in ")
+
+
 def test_systemds_start_timeout_is_reported() -> None:
     failed = FAILED.replace("exit-code", "timeout")
     host = ScriptedHost("m2", before=STOPPED, after=(f"{failed} NRestarts=1",))

@@ -54,7 +54,7 @@ from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.slow_calls import SlowCalls
 from tercet.server.startup_checks import check_listeners
 from tercet.server.startup_line import ends_with, log_directory, log_listeners, log_serving, log_start
-from tercet.server.systemd import notify_ready
+from tercet.server.systemd import loading, notify_ready
 from tercet.services.auth import AuthService
 from tercet.services.authorization import Authorization
 from tercet.services.cluster import ClusterService
@@ -128,9 +128,10 @@ class MemberServer:
         if dial_tls is not None and bootstrap is not None:
             dial_tls.server_name = peer_server_name(config)
         metrics = MemberMetrics(config)
-        opened = await self._open(client, bootstrap, metrics)
-        member = self._make_member(opened, paths, metrics)
-        await defragment_at_start(opened.backend, config.bootstrap_defrag_threshold_megabytes)
+        with loading(os.environ if hosting.notifies else {}):
+            opened = await self._open(client, bootstrap, metrics)
+            member = self._make_member(opened, paths, metrics)
+            await defragment_at_start(opened.backend, config.bootstrap_defrag_threshold_megabytes)
         check_own_version(member.replica.membership.cluster_version)
         monitor = EventLoopMonitor(metrics.turn_seconds, metrics.turn_processor_seconds)
         if hosting.measures_turns:
@@ -323,9 +324,8 @@ class MemberServer:
         self._closing.push_async_callback(member.close)
         self._closing.callback(member.stop)
         self._member = member
-        policy = make_auto_compaction(
-            config.auto_compaction_mode, config.auto_compaction_retention, self._clock(), opened.state_machine.store.revision
-        )
+        mode, retention = config.auto_compaction_mode, config.auto_compaction_retention
+        policy = make_auto_compaction(mode, retention, self._clock(), opened.state_machine.store.revision)
         if policy is not None:
             member.auto_compactor = AutoCompactor(member.replica, policy, self._clock)
         return member

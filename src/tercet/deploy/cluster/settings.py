@@ -176,7 +176,8 @@ class ServiceSettings:
     open_files: Annotated[int, integer(1024, 1 << 30)] = 65536
     """Limit of open files and connections (LimitNOFILE)."""
     start_timeout_seconds: Annotated[int, integer(1, 3600)] = 60
-    """Seconds that a member may take to become ready (TimeoutStartSec): one that joins, to receive the whole database."""
+    """Seconds that a member may take to become ready (TimeoutStartSec): one that joins, to receive the whole database. A tercet
+    member that loads a large database gets more time."""
     hardening: Boolean = True
     """Restrict the member with systemd's sandboxing options."""
     options: dict[UnitOption, PlainText] = field(default_factory=dict)

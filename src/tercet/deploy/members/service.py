@@ -28,9 +28,14 @@ _POLL_SECONDS = 0.2
 _POLL_SECONDS_MAX = 1.0
 _STOP_SECONDS = 120
 _JOURNAL_LINES = 15
+_LOADING = "loading"  # how a member's StatusText begins while it loads its database (tercet/server/systemd.py)
+_LOADED_SECONDS = 60  # for what follows; as long as the member extends systemd's time limit
 # One failure may be transient, such as a name server that was not up yet; a second one is reported.
 _FAILURES_MAX = 2
-_SHOWN = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "InvocationID", "ExecMainStatus", "UnitFileState")
+_SHOWN = (
+    *("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "InvocationID", "ExecMainStatus", "UnitFileState"),
+    "StatusText",
+)
 _ABOUT_CERTIFICATES = re.compile(r"certificate|x509|tls:|handshake", re.IGNORECASE)
 _CERTIFICATE_FLAGS = ("cert-file", "peer-cert-file", "trusted-ca-file", "peer-trusted-ca-file")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
@@ -48,6 +53,12 @@ class UnitState:
     invocation: str
     exit_status: str
     is_enabled: bool
+    status: str = ""
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether it is started and still loads its database; systemd gives it time while it makes progress."""
+        return self.active == "activating" and self.status.startswith(_LOADING)
 
     @property
     def is_up(self) -> bool:
@@ -72,6 +83,7 @@ async def unit_state(host: Host, unit: str, *, step: str = "get service state") 
         shown.get("InvocationID", ""),
         shown.get("ExecMainStatus", ""),
         shown.get("UnitFileState", "") == "enabled",
+        shown.get("StatusText", ""),
     )
 
 
@@ -120,6 +132,8 @@ async def _wait_ready(host: Host, cluster: Cluster, before: UnitState, step: str
                 raise await _failure(host, cluster, state, step, f"{_unit(cluster)} {_failure_text(state)}")
         elif state.active == "failed" and before.active != "failed":
             raise await _failure(host, cluster, state, step, f"{_unit(cluster)} {_failure_text(state)}")
+        if state.is_loading:
+            deadline = max(deadline, time.monotonic() + _LOADED_SECONDS)
         if time.monotonic() >= deadline:
             text = f"{_unit(cluster)} is {state.text}, not ready after {limit} s (service.start_timeout_seconds)"
             raise await _failure(host, cluster, state, step, text)
