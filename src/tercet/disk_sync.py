@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 # macOS: its fsync leaves data in the cache of the drive, and it has no fdatasync. Source: macOS fsync(2), fcntl(2).
 _FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
+_WRITE_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def sync_file(fd: int) -> None:
@@ -29,6 +33,17 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
             raise
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A write to a full disk raises an OSError that names no file: here it names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _WRITE_ERRORS:
+            error.filename = str(path)
+        raise
 
 
 def sync_data(fd: int) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import shlex
 import signal
@@ -309,6 +310,15 @@ def test_a_real_etcd_with_mutual_tls(tmp_path: Path) -> None:
         assert shell(anonymous, tmp_path).returncode == 1
         process.send_signal(signal.SIGINT)
         assert process.wait(scaled(UP_SECONDS)) == 0
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    def no_space() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    words = [sys.executable, "-m", "tercet", "up", "--data-dir", str(tmp_path / "data")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, preexec_fn=no_space)
+    assert (done.returncode, done.stderr) == (1, f"Error: {tmp_path}/data/up.lock: File too large\n")
 
 
 def test_the_environment_file_without_tls(tmp_path: Path) -> None:

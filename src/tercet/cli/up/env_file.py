@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tercet.bench.local_cluster import Plan
+from tercet.pki.files import write
 
 ENV_FILE = "env.sh"
 
@@ -28,4 +29,4 @@ def write_env_file(path: Path, plan: Plan, programs: Path | None = None) -> None
     lines += [f"export {name}={shlex.quote(value)}" if value else f"unset {name}" for name, value in variables.items()]
     if (directory / "tercetctl").exists():
         lines.append(f'command -v tercetctl >/dev/null || export PATH="$PATH":{shlex.quote(str(directory))}')
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(path, ("\n".join(lines) + "\n").encode(), mode=0o644)

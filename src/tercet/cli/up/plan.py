@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tercet.bench.local_cluster import Member, Plan
+from tercet.disk_sync import naming
 from tercet.errors import ConfigError
 from tercet.pki import ensure_certificates
 
@@ -58,7 +59,8 @@ def load_or_create_shape(directory: Path, choice: Choice) -> Shape:
     shape = _new_shape(choice)
     directory.mkdir(parents=True, exist_ok=True)
     temporary = directory / f".{RECORD}"
-    temporary.write_text(json.dumps(asdict(shape), indent=2) + "\n", encoding="utf-8")
+    with naming(temporary):
+        temporary.write_text(json.dumps(asdict(shape), indent=2) + "\n", encoding="utf-8")
     temporary.replace(directory / RECORD)
     return shape
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tercet.bench.local_cluster import LocalCluster, Member, MemberExited
+from tercet.disk_sync import naming
 from tercet.errors import TercetError
 
 _LOCK = "up.lock"
@@ -47,9 +48,9 @@ def lock_directory(directory: Path) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             raise AlreadyRunning(f"`tercet up` is already running on {directory} (pid {lock.read().strip()})") from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        with naming(directory / _LOCK):
+            lock.truncate(0)
+            os.write(lock.fileno(), f"{os.getpid()}\n".encode())
         yield
 
 
@@ -119,7 +120,8 @@ class Supervisor:
 
     async def _start(self, member: Member) -> None:
         await self._cluster.start_member(member)
-        _pid_file(member).write_text(f"{self._cluster.pid(member)}\n", encoding="utf-8")
+        with naming(_pid_file(member)):
+            _pid_file(member).write_text(f"{self._cluster.pid(member)}\n", encoding="utf-8")
         self._exits[asyncio.create_task(self._cluster.wait_for_exit(member))] = member
 
     async def _restart_exited(self) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tercet.deploy.release.tarball import File, pack
+from tercet.disk_sync import naming
 
 KEPT_FILES = 12
 KEPT_NAMES = 100
@@ -50,7 +51,7 @@ class Cache:
         descriptor, name = tempfile.mkstemp(dir=self._files, prefix=".partial-")
         partial = Path(name)
         try:
-            with open(descriptor, "wb") as file:
+            with naming(partial), open(descriptor, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(descriptor)
@@ -77,7 +78,8 @@ class Cache:
         self._names.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._name(name)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(text)
+        with naming(partial):
+            partial.write_text(text)
         partial.replace(path)
         _drop_old(self._names, KEPT_NAMES)
 
