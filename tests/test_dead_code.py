@@ -123,7 +123,6 @@ CALLED_FROM_OUTSIDE = {
     "emit": "logging.Handler",
     "redirect_request": "urllib.request.HTTPRedirectHandler",
     "validate_host_public_key": "asyncssh.SSHClient",
-    "list_commands": "click.Group",
     "tercetctl": "a console script, and the launcher of a bundle",
     "tercetutl": "a console script, and the launcher of a bundle",
     "resolve_command": "click.Group",

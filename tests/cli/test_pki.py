@@ -247,7 +247,7 @@ def test_the_password_of_the_ca_key(with_ca: Here, monkeypatch: pytest.MonkeyPat
         (["gencert", *SIGN], 2, "Missing argument 'CSR.json'"),
         (["gencert", "-initca", *SIGN, "ca-csr.json"], 2, "--ca and --initca cannot be combined"),
         (["gencert", *SIGN, "-remote=x", "etcd-csr.json"], 2, "No such option"),
-        (["gencrt"], 2, "No such command 'gencrt'"),
+        (["gencrt"], 2, "unknown command 'gencrt'; did you mean gencert?"),
         (["gencert", *SIGN, "absent.json"], 1, "Error: absent.json: No such file or directory\n"),
         (["gencert", *SIGN, "ca.pem"], 1, "Error: ca.pem:1: invalid JSON: "),
         (["gencert", *SIGN, "-config", "absent", "etcd-csr.json"], 1, "Error: absent: No such file or directory\n"),

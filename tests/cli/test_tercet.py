@@ -46,6 +46,12 @@ def test_a_misspelt_command_gets_a_suggestion(served: list[list[str]], capsys: p
     assert tercet.main(["bnech", "put"]) == 7
     assert "did you mean `tercet bench`?" in capsys.readouterr().err
     assert served == [["bnech", "put"]]
+    assert tercet.main(["frobnicate"]) == 7
+    assert capsys.readouterr().err == "tercet: unknown command 'frobnicate'; see `tercet help`\n"
+    served.clear()
+    assert tercet.main(["help", "bnech"]) == 1
+    assert "did you mean `tercet bench`?" in capsys.readouterr().err
+    assert not served
 
 
 @pytest.mark.parametrize("line", [["--help"], ["-h"], ["help"]])
@@ -74,7 +80,10 @@ def test_help_of_commands(capsys: pytest.CaptureFixture[str], line: list[str], t
     ("line", "text"),
     [
         (["up", "--memebrs", "3"], "Did you mean '--members'?"),
-        (["bench", "putt"], "No such command 'putt'."),
+        (["bench", "putt"], "unknown command 'putt'; did you mean put?"),
+        (["pki", "rnew"], "unknown command 'rnew'; did you mean renew?"),
+        (["metrics", "x"], "unknown command 'x'; available: dashboard, rules"),
+        (["deploy", "certs", "x"], "unknown command 'x'; available: renew, rotate"),
         (["bench", "put", "--total", "1", "--duration", "1"], "--total and --duration cannot be given together"),
         (["bench", "put", "--clients", "0"], "x>=1"),
         (["up", "--program", "/nonexistent/etcd"], "cannot run /nonexistent/etcd"),

@@ -21,6 +21,7 @@ from tercet.bench.latency import Measurement
 from tercet.bench.leader import find_leader
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
 from tercet.bench.load import Progress as ReportProgress
+from tercet.cli.click_group import SuggestingGroup
 from tercet.client import TLSFiles
 from tercet.errors import TercetError
 
@@ -116,6 +117,7 @@ def _target(options: dict[str, Any]) -> Target:
 
 @click.group(
     name="bench",
+    cls=SuggestingGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:

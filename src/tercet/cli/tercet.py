@@ -79,26 +79,33 @@ def _run(line: list[str]) -> int:
     if first == "version":
         return _print_version()
     if first == "help":
-        return _run([*line[1:2], "--help"])
+        return _help(line[1:2])
     if first in _COMMAND_MODULES:
         return _run_click(first, line[1:])
     if first in ("-h", "--help", "-help"):
         sys.stdout.write(_commands_help())
     elif first and not first.startswith("-"):
-        _suggest(first)
+        _say_unknown(first)
     gc.disable()  # its passes over the objects of imports are a tenth of the start; the server enables it again
     from tercet.server.main import main as server_main
 
     return server_main(line)
 
 
-def _suggest(word: str) -> None:
-    """Suggest a subcommand; the server, which knows only flags, rejects the word."""
+def _help(topic: list[str]) -> int:
+    if topic and topic[0] not in _COMMANDS:
+        _say_unknown(topic[0])
+        return 1
+    return _run([*topic, "--help"])
+
+
+def _say_unknown(word: str) -> None:
+    """For a member the server then rejects the word, since it knows only flags."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, _COMMANDS, n=1)
-    if near:
-        sys.stderr.write(f"tercet: unknown command {word!r}; did you mean `tercet {near[0]}`?\n")
+    hint = f"did you mean `tercet {near[0]}`?" if near else "see `tercet help`"
+    sys.stderr.write(f"tercet: unknown command {word!r}; {hint}\n")
 
 
 def _print_version() -> int:

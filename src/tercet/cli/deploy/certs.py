@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tercet.cli.click_group import SuggestingGroup
 from tercet.cli.deploy.agreement import change, change_options
 from tercet.cli.deploy.hosts import limit_option, limit_to
 from tercet.cli.deploy.options import Options, shared_options
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tercet.deploy.run.certificates import Stage
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def certs() -> None:
     """Renew and rotate certificates, one member at a time. `tercet deploy status` shows the days that are left."""
 

@@ -9,11 +9,11 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tercet.cli.click_group import SuggestingGroup
 from tercet.cli.ctl.output import make_printer
 from tercet.cli.deploy import view
 from tercet.cli.deploy.agreement import change, nothing_to_apply, require_terminal, say_next, say_notes, show
@@ -37,16 +37,7 @@ _EXIT_CHANGES = 2
 _AFTER_APPLY = '`tercet deploy health`; `eval "$(tercet deploy env)"` sets up tercetctl and etcdctl'
 
 
-class _Group(click.Group):
-    """Suggests the closest command for an unknown one."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            near = get_close_matches(args[0], self.commands, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"available: {', '.join(self.commands)}"
-            raise click.UsageError(f"unknown command {args[0]!r}; {hint}", ctx)
-        return super().resolve_command(ctx, args)
-
+class _Group(SuggestingGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In workflow order, not alphabetical."""
         return list(self.commands)

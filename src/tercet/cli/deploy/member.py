@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tercet.cli.click_group import SuggestingGroup
 from tercet.cli.deploy.agreement import change, change_options
 from tercet.cli.deploy.hosts import known_host
 from tercet.cli.deploy.options import Options, shared_options
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _HEALTH = "`tercet deploy health`"
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def member() -> None:
     """Add, remove and replace members, one at a time. The others are not restarted."""
 

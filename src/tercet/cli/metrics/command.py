@@ -6,6 +6,7 @@ import json
 
 import click
 
+from tercet.cli.click_group import SuggestingGroup
 from tercet.cli.metrics.dashboard import dashboard
 from tercet.cli.metrics.rules import rules
 
@@ -14,7 +15,7 @@ _job = click.option(
 )
 
 
-@click.group()
+@click.group(cls=SuggestingGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """Print alert rules and a dashboard for the members' metrics.
 

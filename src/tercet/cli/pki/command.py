@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from tercet.cli.click_group import SuggestingGroup
 from tercet.cli.pki import age_key, check, issue
 
 
-class _Aliases(click.Group):
+class _Aliases(SuggestingGroup):
     """Accepts cfssl's name `initca` for `init-ca`."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

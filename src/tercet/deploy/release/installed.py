@@ -28,6 +28,7 @@ CLIENT_DISTRIBUTION = "tercet-client"
 OPERATOR_MODULES = (
     "bench/*",
     "cli/bench*",
+    "cli/click_group*",
     "cli/deploy*",
     "cli/metrics/command*",
     "cli/metrics/dashboard*",
