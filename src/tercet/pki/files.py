@@ -7,9 +7,10 @@ first rename: a crash between the two renames leaves the new content of the othe
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tercet.disk_sync import sync_directory
@@ -23,14 +24,36 @@ def write(path: Path, content: bytes, *, mode: int) -> None:
     write_all([(path, content, mode)])
 
 
-def write_all(files: Sequence[tuple[Path, bytes, int]], *, keep_owners: bool = False) -> None:
+def create(path: Path, content: bytes, *, mode: int) -> None:
+    """As `write`, but raises FileExistsError for a file that exists."""
+    write_all([(path, content, mode)], replace=_link)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.rename(temporary, path)
+    temporary.unlink(missing_ok=True)
+
+
+def write_all(
+    files: Sequence[tuple[Path, bytes, int]],
+    *,
+    keep_owners: bool = False,
+    replace: Callable[[Path, Path], None] = os.replace,
+) -> None:
     """Write (path, content, mode) files. All are on disk before the first is renamed. Raises OSError that names the file.
 
     keep_owners: a replaced file keeps its owner. Only for files with a trusted owner: an attacker who creates the file first
     would receive the key.
     """
     prepared: list[tuple[Path, Path]] = []
-    path = Path()
+    path, has_renamed = Path(), False
     try:
         for path, content, mode in files:
             _remove_left(path)
@@ -45,11 +68,12 @@ def write_all(files: Sequence[tuple[Path, bytes, int]], *, keep_owners: bool = F
                 file.flush()
                 os.fsync(file.fileno())
         for temporary, path in prepared:
-            os.replace(temporary, path)
+            replace(temporary, path)
+            has_renamed = True
         for directory in dict.fromkeys(path.parent for _, path in prepared):
             sync_directory(directory)
     except BaseException as error:
-        for temporary, _ in prepared:
+        for temporary, _ in [] if has_renamed else prepared:  # after the first rename they are needed (`left_beside`)
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             error.filename = str(path)  # a write to a full disk names no file, and a creation the temporary one

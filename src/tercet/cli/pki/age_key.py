@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -21,18 +20,12 @@ backups, and keep a copy: without it they are useless.
 def age_key(output: Path) -> None:
     """Create a key pair of age, and print its public half, the recipient. An existing file is kept."""
     from tercet.pki.age import new_key
+    from tercet.pki.files import KEY_MODE, create
 
     key = new_key()
     try:
-        file = os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w")
-        try:
-            with file:
-                file.write(f"# recipient: {key.recipient}\n{key.secret}\n")
-                file.flush()
-                os.fsync(file.fileno())  # before a backup can be encrypted to it
-        except OSError:
-            output.unlink()  # an incomplete key would block the next attempt
-            raise
+        # On disk before a backup can be encrypted to it, and whole: an incomplete file would be kept as if it were a key.
+        create(output, f"# recipient: {key.recipient}\n{key.secret}\n".encode(), mode=KEY_MODE)
     except FileExistsError as error:
         text = "already exists, and is kept, since backups may be encrypted to it; set another name"
         raise click.ClickException(f"{output}: {text}") from error
