@@ -341,6 +341,15 @@ def test_show_an_expired_ca(with_ca: Here) -> None:
     assert "hosts          none\n" in with_ca.out
 
 
+def test_a_certificate_with_the_name_of_its_ca_is_not_self_signed(with_ca: Here) -> None:
+    with_ca.write("etcd-csr", {"CN": "kubernetes", "hosts": ["n1"], "key": {"algo": "ecdsa", "size": 256}})
+    assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
+    assert with_ca.pki("show", "etcd.pem") == 0
+    assert "issuer         CN=kubernetes\n" in with_ca.out
+    assert with_ca.pki("show", "ca.pem") == 0
+    assert "issuer         self-signed\n" in with_ca.out
+
+
 def test_verify(with_ca: Here) -> None:
     assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
     good = ["verify", "etcd.pem", "--ca", "ca.pem", "--host", "127.0.0.1", "--usage", "server", "--key", "etcd-key.pem"]

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tercet.disk_sync import sync_directory
@@ -93,6 +94,15 @@ def parse_certificates(pem: bytes, source: object) -> list[x509.Certificate]:
         detail = f": {error}" if b"BEGIN CERTIFICATE" in pem else ""
         raise ConfigError(f"{source}: no readable certificate (PEM){detail}") from error
     return found
+
+
+def is_self_signed(certificate: x509.Certificate) -> bool:
+    """Whether its own key has signed it; a CA and a certificate that it has signed may have the same name."""
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
+    return True
 
 
 def is_ca(certificate: x509.Certificate) -> bool:

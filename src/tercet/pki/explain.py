@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tercet.errors import ConfigError
 from tercet.pki import keys, names
 from tercet.pki import usages as known_usages
-from tercet.pki.certificate import is_ca, parse_certificates, path_length_of
+from tercet.pki.certificate import is_ca, is_self_signed, parse_certificates, path_length_of
 
 Usage = Literal["server", "client"]
 _ROLES = {"server": known_usages.SERVER, "client": known_usages.CLIENT}
@@ -117,7 +117,7 @@ def _unknown_signer(
             f"its issuer is {by}, but it is not signed with the key of the trusted {by}: "
             f"the CA was recreated under the same name, or the certificate was modified"
         )
-    if certificate.subject == certificate.issuer:
+    if is_self_signed(certificate):
         return f"it is self-signed by {by}, and the trusted CA is {known}"
     return f"it is signed by {by}, and the trusted CA is {known}"
 

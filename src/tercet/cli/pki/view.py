@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 
-from tercet.pki.certificate import days_left, path_length_of
+from tercet.pki.certificate import days_left, is_self_signed, path_length_of
 from tercet.pki.keys import describe
 from tercet.pki.names import hosts_of, short_text, subject_text
 from tercet.pki.usages import usages_of
@@ -29,7 +29,7 @@ def page(certificate: x509.Certificate, now: datetime) -> str:
     """A certificate as text, one property per line."""
     rows: list[tuple[str, str]] = [
         ("subject", subject_text(certificate.subject)),
-        ("issuer", "self-signed" if certificate.issuer == certificate.subject else subject_text(certificate.issuer)),
+        ("issuer", "self-signed" if is_self_signed(certificate) else subject_text(certificate.issuer)),
         *((kind, ", ".join(values)) for kind, values in _by_kind(certificate).items()),
         ("usages", ", ".join(usages_of(certificate)) or "any"),
         ("CA", _ca(certificate)),
