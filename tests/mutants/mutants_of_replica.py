@@ -291,4 +291,20 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "branch = frame.target.success",
         "the members that parse a large Txn run a nested one that its proposer does not run",
     ),
+    Mutant(
+        "refused_change_in_a_newer_database_told_to_raft",
+        "replica/membership.py",
+        "return member is not None and member.is_learner == is_for_learner",
+        "return member is not None",
+        "a member makes a voter a learner by a change that all others have refused",
+        unit_test="tests/replica/test_replica.py::test_a_refused_change_in_a_newer_database_does_not_reach_raft",
+    ),
+    Mutant(
+        "database_behind_its_snapshot_installed",
+        "replica/state_machine.py",
+        "            if reached < index:\n",
+        "            if False:\n",
+        "entries between a received database and its snapshot are never applied",
+        unit_test="tests/replica/test_received_databases.py",
+    ),
 )

@@ -47,6 +47,7 @@ def with_tree(data: bytes) -> Callable[[Content, Snapshot], tuple[Content, Snaps
         with_record(Bucket.MEMBERS_REMOVED, b"no number", b"removed"),
         with_record(Bucket.META, CONF_STATE_KEY, b"[1]"),
         with_record(Bucket.META, b"scheduledCompactRev", b"short"),
+        with_record(Bucket.META, b"consistent_index", (7).to_bytes(8, "big")),
         with_record(Bucket.LEASE, bytes(8), b"\xff"),
         with_record(Bucket.ALARM, b"\xff", b""),
         with_record(Bucket.KEY, b"no revision", b""),

@@ -9,7 +9,7 @@ One exception, as in etcd: the quota is measured locally. It never changes what 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, cast
 
 from tercet import errors
@@ -30,6 +30,7 @@ from tercet.replica.unsupported import UnsupportedRequest
 from tercet.storage.interfaces import Backend, Bucket, ReadView, Staged
 
 CONF_STATE_KEY: Final = b"confState"
+_APPLIED_INDEX_KEY: Final = b"consistent_index"
 
 
 def conf_state_in(source: Backend | ReadView) -> ConfState:
@@ -69,9 +70,10 @@ def prepare(
 ) -> StagedSnapshot:
     """Do the slow part of an installation; may run in any thread.
 
-    lease_seconds_min: as in `StateMachine`. Raises StorageFailure (a damaged database, a full disk).
+    lease_seconds_min: as in `StateMachine`. Raises StorageFailure (a damaged database, one that is behind its snapshot, a full
+    disk).
     """
-    staged = backend.stage(items, index=snapshot.index, term=snapshot.term)
+    staged = backend.stage(_not_behind(items, snapshot.index), index=snapshot.index, term=snapshot.term)
     try:
         view = staged.view()
         try:
@@ -85,6 +87,16 @@ def prepare(
     except BaseException:
         staged.discard()
         raise
+
+
+def _not_behind(items: Iterable[tuple[Bucket, bytes, bytes]], index: int) -> Iterator[tuple[Bucket, bytes, bytes]]:
+    """The items. Raises StorageFailure if their database lacks entries up to `index`, which nobody would apply to it."""
+    for item in items:
+        if item[0] is Bucket.META and item[1] == _APPLIED_INDEX_KEY:
+            reached = int.from_bytes(item[2], "big")
+            if reached < index:
+                raise StorageFailure(f"the database of the snapshot at index {index} has only reached index {reached}")
+        yield item
 
 
 class _SnapshotDryRun:
