@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 import tercet
@@ -68,3 +70,29 @@ def test_a_watch_continues_on_a_new_stream(is_cancelled: bool) -> None:
             assert (streams, watch.resumes) == (2, 1)
 
     run(whole())
+
+
+def test_streams_without_an_answer_are_opened_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def handle(stream: ServerStream) -> None:
+        await stream.receive()
+        await stream.send(NONSENSE)
+
+    async def whole() -> None:
+        streams = {methods.WATCH.path: bidi_stream(handle)}
+        async with member({}, streams=streams) as server, AsyncClient(server.endpoint) as client:
+            monkeypatch.setattr("tercet.client.watch.asyncio.sleep", noted)
+            following = asyncio.ensure_future(anext(client.watch("a")))
+            while len(pauses) < 5:
+                await sleep(0.01)
+            monkeypatch.undo()
+            following.cancel()
+
+    run(whole())
+    assert pauses[:5] == sorted(set(pauses[:5]))

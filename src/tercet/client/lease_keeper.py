@@ -164,8 +164,8 @@ class LeaseKeeper:
                 self._stream = stream
                 self._tick()
                 async for message in stream:
-                    count += 1
                     self._answered(methods.LEASE_KEEP_ALIVE.decode(message))
+                    count += 1
         except StatusError as error:
             logger.info("the stream that renews leases has ended: %s", error.message)
         finally:

@@ -223,8 +223,8 @@ class WatchStream:
                 self._send()
                 stream.handle_at_once(partial(self._receive_at_once, stream))
                 async for message in stream:
-                    count += 1
                     await self._receive(message)
+                    count += 1
                     if self._watches.must_reopen or not self._watches:
                         break
         except StatusError as error:
