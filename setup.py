@@ -32,9 +32,9 @@ from setuptools.errors import BaseError, CompileError, LinkError
 
 SOURCE = Path("src/tercet")
 COMPILED = (
+    "client_memory.py",
     "errors.py",
     "intake.py",
-    "queued_replies.py",
     "proto/wire.py",
     "auth/*.py",
     "containers/*.py",

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "tercet"
 
 # What each package may import, besides itself and BASE.
 BASE = {
-    *("disk_sync", "errors", "intake", "lazy_exports", "log_fields", "owned_directory", "queued_replies", "slots", "version"),
+    *("client_memory", "disk_sync", "errors", "intake", "lazy_exports", "log_fields", "owned_directory", "slots", "version"),
     "proto",
 }
 BELOW: dict[str, set[str]] = {
@@ -105,7 +105,7 @@ BELOW_DEPLOY: dict[str, set[str]] = {
 # Packages that may use an event loop or threads; the others do no I/O of their own.
 WITH_ASYNCIO = {
     "intake",
-    "queued_replies",
+    "client_memory",
     "slots",
     "tls",
     "rpc",

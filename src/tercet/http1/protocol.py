@@ -16,12 +16,12 @@ from typing import NamedTuple, cast
 
 import h11
 
+from tercet.client_memory import ClientMemory, TransportHolder
 from tercet.errors import strip_traceback
 from tercet.http1.event_work import PIECE_WORK, work_of
 from tercet.http1.messages import TEXT, Headers, HttpHandler, client_name, date, split_target
 from tercet.http1.upgrade import BadUpgrade, Upgrade, wants_websocket
 from tercet.intake import intake_of_running_loop
-from tercet.queued_replies import QueuedReplies, TransportQueue
 
 logger = logging.getLogger(__name__)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -43,7 +43,7 @@ class HttpLimits(NamedTuple):
 class HttpProtocol(asyncio.Protocol):
     """first_chunk: what was already read from the connection. upgrade: for paths that offer WebSockets.
 
-    replies: where large responses are counted until the client has read them.
+    memory: where requests are counted until they are complete, and large responses until the client has read them.
     """
 
     def __init__(
@@ -53,16 +53,17 @@ class HttpProtocol(asyncio.Protocol):
         first_chunk: bytes = b"",
         *,
         upgrade: Upgrade | None = None,
-        replies: QueuedReplies | None = None,
+        memory: ClientMemory | None = None,
     ) -> None:
         self._handler = handler
         self._upgrade = upgrade
         self._limits = limits or HttpLimits()
         self._first_chunk = first_chunk
         self._loop = asyncio.get_running_loop()
-        self._replies = replies or QueuedReplies(self._loop)
+        self._memory = memory or ClientMemory(self._loop)
         self._machine = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes)
         self._transport: asyncio.Transport | None = None
+        self._holder = TransportHolder()
         self._request: h11.Request | None = None
         self._body = bytearray()
         self._task: asyncio.Task[None] | None = None
@@ -74,7 +75,7 @@ class HttpProtocol(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = self._holder.transport = cast(asyncio.Transport, transport)
         self._expect_request()
         if self._first_chunk:
             first, self._first_chunk = self._first_chunk, b""
@@ -108,7 +109,8 @@ class HttpProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._abandon()
         self._stop_timer()
-        self._transport = None
+        self._transport = self._holder.transport = None
+        self._memory.forget(self._holder)
         if self._task is not None and self._task.done():  # cancelled before; see `_serve`
             self._task = None
         self._intake.free(self)
@@ -184,6 +186,7 @@ class HttpProtocol(asyncio.Protocol):
             self._request = event
         elif isinstance(event, h11.Data):
             self._body += event.data
+            self._memory.count(self._holder, len(self._body))
             if len(self._body) > self._limits.body_bytes:
                 self._body.clear()
                 raise h11.RemoteProtocolError("request body too large", error_status_hint=413)
@@ -191,6 +194,7 @@ class HttpProtocol(asyncio.Protocol):
             self._stop_timer()
             body = bytes(self._body)
             self._body.clear()
+            self._memory.forget(self._holder)
             if self._upgrade is not None and wants_websocket(self._request.method, self._request.headers):
                 self._become_websocket(self._request, self._upgrade)
             if self._transport is not None:
@@ -264,16 +268,15 @@ class HttpProtocol(asyncio.Protocol):
         if isinstance(body, bytes):
             await self._write(_whole(self._machine, self._request, response, body))
             return
-        queue = TransportQueue(self._transport)
-        self._replies.count(queue, getattr(body, "held_bytes", 0))
+        self._memory.count(self._holder, getattr(body, "held_bytes", 0))
         try:
             await self._write(self._machine.send(response) or b"")
             async for part in body:
                 await self._write(self._machine.send(h11.Data(data=part)) or b"")
-                self._replies.taken(queue, len(part))
+                self._memory.taken(self._holder, len(part))
             await self._write(self._machine.send(h11.EndOfMessage()) or b"")
         finally:
-            self._replies.forget(queue)
+            self._memory.forget(self._holder)
             close = getattr(body, "aclose", None)
             if close is not None:
                 await close()

@@ -2,7 +2,7 @@
 
 While more than `_REPLY_QUEUE_BYTES` of replies wait, requests are not dispatched (`_deferred`); when too many of those wait,
 they are refused; a transport that is stuck is not read from at all. A reply that would take the queue over
-`_REPLY_QUEUE_BYTES_MAX` is replaced by an error. The queues of all connections together are bounded by queued_replies.py.
+`_REPLY_QUEUE_BYTES_MAX` is replaced by an error. All connections together are bounded by client_memory.py.
 
 What it takes of a turn of the loop is bounded too (intake.py): the rest of what was received waits (`_unparsed`).
 
@@ -17,9 +17,9 @@ import ssl
 from collections import deque
 from typing import Final, cast
 
+from tercet.client_memory import COUNTED_BYTES, ClientMemory
 from tercet.errors import Code
 from tercet.intake import BYTES_SHIFT, Intake
-from tercet.queued_replies import COUNTED_BYTES, QueuedReplies
 from tercet.rpc import headers as hdr
 from tercet.rpc.call import Peer, UnaryCall
 from tercet.rpc.client_traffic import TrafficCount
@@ -31,7 +31,7 @@ from tercet.rpc.http2 import ENHANCE_YOUR_CALM, HTTP2Error, Session
 
 _REPLY_QUEUE_BYTES: Final = 8 << 20
 _REPLY_QUEUE_BYTES_MAX: Final = 256 << 20
-_STREAM_QUEUE_BYTES: Final = 64 << 10  # of a stream, while the queues of all connections are full
+_STREAM_QUEUE_BYTES: Final = 64 << 10  # of a stream, while clients make the server hold much
 _REPLY_SHIFT: Final = 9  # what a reply counts as, beside its bytes: the engine looks at 100,000 that wait in 80 ms
 _DEFERRED_BYTES_MAX: Final = 16 << 20
 _DEFERRED_OVERHEAD_BYTES: Final = 1 << 10
@@ -67,7 +67,7 @@ class BoundedConnection(Connection):
         "backlogged",
         "incomplete_bytes",
         "intake",
-        "replies",
+        "memory",
         "unread_replies",
     )
 
@@ -75,21 +75,21 @@ class BoundedConnection(Connection):
         self,
         loop: asyncio.AbstractEventLoop,
         session: Session,
-        replies: QueuedReplies,
+        memory: ClientMemory,
         deadlines: Deadlines,
         max_message_bytes: int,
         intake: Intake,
     ) -> None:
         super().__init__(loop, session, TrafficCount(), deadlines, max_message_bytes)
         self.intake = intake
-        self.replies = replies
+        self.memory = memory
         self.backlogged = False  # replies wait for the client to read them: defer requests
         self.incomplete_bytes = 0  # of requests that have not arrived in full
         self.unread_replies = 0  # of unary calls, as long as their streams are open
         self._peer: Peer | None = None
         self._deferred: deque[tuple[UnaryCall, bytes]] = deque()
         self._deferred_bytes = 0
-        self._is_counted = False  # among the queues of the server
+        self._is_counted = False  # in the memory of the server's clients
         self._reading_paused = False  # the client reads nothing
         self._unparsed = b""  # arrived in a turn whose work was used up; nothing more is read before it is parsed
         self._frames = FrameWalk()
@@ -177,7 +177,9 @@ class BoundedConnection(Connection):
     def hold(self, size: int) -> bool:
         """Account for bytes of requests that have not arrived in full. False: they are above the limit."""
         self.incomplete_bytes += size
-        return size <= 0 or self.incomplete_bytes <= _INCOMPLETE_BYTES_MAX
+        if self.incomplete_bytes >= COUNTED_BYTES or self._is_counted:
+            self._count(self.session.queued_body_size())
+        return size <= 0 or (self.incomplete_bytes <= _INCOMPLETE_BYTES_MAX and not self.memory.is_over)
 
     # Dispatching complete unary requests
 
@@ -203,7 +205,7 @@ class BoundedConnection(Connection):
         self._deferred.clear()
         if self._is_counted:
             self._is_counted = False
-            self.replies.forget(self)
+            self.memory.forget(self)
 
     def is_backlogged(self) -> bool:
         """Do many replies wait for the client to read them, those of this turn included?"""
@@ -223,28 +225,29 @@ class BoundedConnection(Connection):
         if is_large:
             self.backlogged = True
         self._count(queued)
-        replies = self.replies
-        if replies.is_full:
-            replies.make_room()
-        return queued <= _REPLY_QUEUE_BYTES_MAX and not replies.is_over and not (is_large and replies.is_full)
+        memory = self.memory
+        if memory.is_full:
+            memory.make_room()
+        return queued <= _REPLY_QUEUE_BYTES_MAX and not memory.is_over and not (is_large and memory.is_full)
 
     def has_room(self, stream_id: int, queue_bytes_max: int) -> bool:
-        if self.replies.is_full:
+        if self.memory.is_full:
             queue_bytes_max = min(queue_bytes_max, _STREAM_QUEUE_BYTES)
         return super().has_room(stream_id, queue_bytes_max)
 
     def _count(self, queued: int) -> None:
-        """Account for this connection's replies in the count of the server."""
-        if (queued >= COUNTED_BYTES or self._is_counted) and not self.closing:
-            self._is_counted = queued >= COUNTED_BYTES
-            self.replies.count(self, queued)
+        """Account for this connection's replies and requests in the count of the server."""
+        held = queued + self.incomplete_bytes
+        if (held >= COUNTED_BYTES or self._is_counted) and not self.closing:
+            self._is_counted = held >= COUNTED_BYTES
+            self.memory.count(self, held)
 
-    def close_unread(self) -> str:
-        """See `queued_replies.Queue`."""
+    def close_stuck(self) -> str:
+        """See `client_memory.Holder`."""
         if self.write_paused:
             self.abort()
         else:
-            self.goaway(ENHANCE_YOUR_CALM, b"too many replies wait for this client to read them")
+            self.goaway(ENHANCE_YOUR_CALM, b"this client does not read its replies or complete its requests")
         return self.peer.address
 
     def _dispatch_deferred(self) -> None:

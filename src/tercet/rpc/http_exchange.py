@@ -142,14 +142,14 @@ class HttpExchange:
             for start in range(0, len(body), _CHUNK_BYTES):
                 await self._send(body[start : start + _CHUNK_BYTES])
         else:
-            replies = self.connection.replies
-            replies.count(self, getattr(body, "held_bytes", 0))
+            memory = self.connection.memory
+            memory.count(self, getattr(body, "held_bytes", 0))
             try:
                 async for part in body:
                     await self._send(part)
-                    replies.taken(self, len(part))
+                    memory.taken(self, len(part))
             finally:
-                replies.forget(self)
+                memory.forget(self)
                 close = getattr(body, "aclose", None)
                 if close is not None:
                     await close()
@@ -161,9 +161,9 @@ class HttpExchange:
         self.connection.mark_dirty()
         await self._outlet.wait_for_room()
 
-    def close_unread(self) -> str:
-        """See `queued_replies.Queue`."""
-        return self.connection.close_unread()
+    def close_stuck(self) -> str:
+        """See `client_memory.Holder`."""
+        return self.connection.close_stuck()
 
     def _break_off(self) -> None:
         """The handler failed: 500 if nothing was sent yet, else reset the stream, or the client would wait for the rest."""

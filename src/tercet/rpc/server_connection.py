@@ -76,7 +76,7 @@ class ServerConnection(BoundedConnection):
     def __init__(self, server: ServerState, first_chunk: bytes) -> None:
         options = server.options
         session = http2.server_session(options.max_concurrent_streams)
-        super().__init__(server.loop, session, server.replies, server.deadlines, options.max_message_bytes, server.intake)
+        super().__init__(server.loop, session, server.memory, server.deadlines, options.max_message_bytes, server.intake)
         self.server = server
         self.calls: dict[int, Http2UnaryCall | Http2Stream | HttpExchange] = {}
         self._first_chunk = first_chunk

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
+from tercet.client_memory import ClientMemory
 from tercet.intake import intake_of_running_loop
-from tercet.queued_replies import QueuedReplies
 from tercet.rpc.bounded_connection import BoundedConnection
 from tercet.rpc.client_traffic import ClientTraffic
 from tercet.rpc.deadlines import Deadlines
@@ -63,7 +63,7 @@ class ServerState:
         self.http_handler = http_handler
         self.loop = asyncio.get_running_loop()
         self.traffic = ClientTraffic()
-        self.replies = QueuedReplies(self.loop)
+        self.memory = ClientMemory(self.loop)
         self.deadlines = Deadlines(self.loop)
         self.intake = intake_of_running_loop()
         self.connections: set[BoundedConnection] = set()

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from tercet.client_memory import ClientMemory
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, ListenerError
 from tercet.gotext.urls import Url
@@ -25,7 +26,6 @@ from tercet.http.scrape_pages import Page, ScrapePages
 from tercet.http1.messages import Headers, Response
 from tercet.http1.protocol import HttpLimits, HttpProtocol
 from tercet.log_fields import fields
-from tercet.queued_replies import QueuedReplies
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, Server, ServerOptions
 from tercet.server.header_trace import header_trace
@@ -103,12 +103,12 @@ class ClientListeners:
         if config.enable_grpc_gateway:
             self._open_gateway(routes, server, options.max_message_bytes, member.replica)
         limits = HttpLimits(body_bytes=_body_bytes_max(options.max_message_bytes))
-        plain, secure = (_http(routes, limits, server.replies, is_secure=secure) for secure in (False, True))
+        plain, secure = (_http(routes, limits, server.memory, is_secure=secure) for secure in (False, True))
         with_http = not self._http_addresses
         services = Services(cast(ProtocolFactory, server.protocol), plain if with_http else None, secure if with_http else None)
         await self._listen(self._client_addresses, services, self._tls)
         await self._listen(self._http_addresses, Services(None, plain, secure), self._http_tls)
-        metrics = _http(self._routes(member, pages, health, metrics_only=True), limits, server.replies, is_secure=True)
+        metrics = _http(self._routes(member, pages, health, metrics_only=True), limits, server.memory, is_secure=True)
         await self._listen(self._metrics_addresses, Services(None, metrics, metrics), self._http_tls)
         return server
 
@@ -208,12 +208,12 @@ def _traffic(services: Services) -> str:
     return "+".join(name for name, served in (("grpc", services.grpc), ("http", services.secure_http)) if served is not None)
 
 
-def _http(routes: Routes, limits: HttpLimits, replies: QueuedReplies, *, is_secure: bool) -> ProtocolFactory:
+def _http(routes: Routes, limits: HttpLimits, memory: ClientMemory, *, is_secure: bool) -> ProtocolFactory:
     handler = routes.handle if is_secure else routes.handle_plain
     upgrade = routes.upgrade if is_secure else routes.upgrade_plain
 
     def make(first_chunk: bytes) -> HttpProtocol:
-        return HttpProtocol(handler, limits, first_chunk, upgrade=upgrade, replies=replies)
+        return HttpProtocol(handler, limits, first_chunk, upgrade=upgrade, memory=memory)
 
     return make
 
