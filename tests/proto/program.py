@@ -40,12 +40,15 @@ except Exception as error:
 """
 
 
+_OLD_PROTOBUF = "ignore:Type google._upb:DeprecationWarning"  # of the C module of 4.25, on Python 3.12 and newer
+
+
 def output(protobuf: Path | None = None, **variables: str) -> str:
     """What the program prints; with the protobuf installed in a directory, and nothing else, or with this environment's."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONWARNINGS")}
     path = os.pathsep.join(map(str, [protobuf, SOURCES] if protobuf else [SOURCES]))
     done = subprocess.run(
-        [sys.executable, *(["-S"] if protobuf else []), "-W", "error", "-c", PROGRAM],
+        [sys.executable, *(["-S"] if protobuf else []), "-W", "error", "-W", _OLD_PROTOBUF, "-c", PROGRAM],
         capture_output=True,
         text=True,
         timeout=scaled(60),
