@@ -57,6 +57,25 @@ def test_a_later_one_does_not_overtake() -> None:
     asyncio.run(scenario())
 
 
+def test_established_connections_do_not_wait_for_the_handshakes_that_wait() -> None:
+    """The peers' messages waited for 3,000 handshakes of clients, and the leader was lost."""
+
+    async def scenario() -> None:
+        steps = Steps()
+        turns = TlsTurns(asyncio.get_running_loop(), steps.clock)
+        for number in range(10 * STEPS):
+            turns.run(lambda number=number: steps.take(number))  # type: ignore[misc]
+        for number in (1000, 1001, 1002):
+            turns.wait(lambda number=number: turns._run(lambda: steps.take(number)))  # type: ignore[misc]
+        await asyncio.sleep(0)
+        assert steps.order[STEPS : STEPS + 2] == [1000, 1001], "half of the turn"
+        assert steps.order[STEPS + 2] == STEPS, "the rest is for handshakes"
+        await asyncio.sleep(0)
+        assert 1002 in steps.order[: 2 * STEPS + 1]
+
+    asyncio.run(scenario())
+
+
 def test_a_step_that_raises_stops_no_other() -> None:
     async def scenario() -> None:
         steps = Steps()
