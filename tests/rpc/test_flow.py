@@ -9,6 +9,7 @@ import pytest
 from tercet.errors import Code
 from tercet.rpc import Channel, RpcError, ServerStream, StreamOver, UnaryCall, bidi_stream, server_stream, unary
 from tercet.rpc.flow import Inbox
+from tercet.rpc.http2 import HTTP2Error, Session
 from tests.rpc import raw
 from tests.rpc.harness import run, serving
 from tests.rpc.raw import RawPeer, frame, request_block
@@ -342,3 +343,33 @@ def test_a_flood_handled_at_once_gives_way_to_the_readers_task() -> None:
         assert await reader == b"%d" % len(handled)
 
     asyncio.run(test())
+
+
+def test_the_streams_of_an_ended_connection_are_closed_in_several_turns() -> None:
+    """The engine freed 100,000 in 60 ms, in one turn."""
+
+    async def never(stream: ServerStream) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def is_open(session: Session, stream_id: int) -> bool:
+        try:
+            session.stream_local_window_size(stream_id)
+        except HTTP2Error:
+            return False
+        return True
+
+    async def main() -> None:
+        async with serving({"/test.Test/Never": bidi_stream(never)}) as (server, port):
+            many = await RawPeer.connect(port)
+            ids = range(1, 2001, 2)
+            for stream_id in ids:
+                many.send(frame(raw.HEADERS, 4, stream_id, request_block(b"/test.Test/Never")))
+            method = server.methods[b"/test.Test/Never"]
+            await until(lambda: method.started == len(ids))
+            (connection,) = server.connections
+            session = connection.session
+            many.writer.transport.abort()
+            await until(lambda: method.handled[Code.CANCELLED] == len(ids))
+            await until(lambda: not any(is_open(session, stream_id) for stream_id in ids))
+
+    run(main())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from struct import Struct
 from typing import Final
 
@@ -44,6 +45,7 @@ from tercet.rpc.wire import Decompress, decode_binary, decompressor, parse_timeo
 _GRPC: Final = b"application/grpc"
 _GRPC_SUFFIXES: Final = (b"", b"+", b";")  # what may follow
 _LINGER_SECONDS: Final = 1.0
+_CLOSED_TOGETHER: Final = 200  # streams of an ended connection, 1 us each
 _DRAIN_PING: Final = b"goaway\0\0"
 
 # Header blocks above the first size, as long as their calls are open, may take up the second on one connection.
@@ -378,7 +380,22 @@ class ServerConnection(BoundedConnection):
     def _abandon_calls(self) -> None:
         calls, self.calls = self.calls, {}
         self.drop_deferred()
+        if len(calls) > _CLOSED_TOGETHER:
+            self._close_streams(list(calls))
         self.server.abandon(calls.values())
+
+    def _close_streams(self, stream_ids: list[int]) -> None:
+        """Close the streams of an ended connection in the engine. With its end it would do so at once: 60 ms for 100,000."""
+        session = self.session
+        try:
+            for _ in range(min(_CLOSED_TOGETHER, len(stream_ids))):
+                session.reset_stream(stream_ids.pop(), http2.CANCEL)
+            session.data_to_send(self.flush_bytes)
+            session.events()
+        except HTTP2Error:
+            return  # the session has ended
+        if stream_ids:
+            self.intake.run(partial(self._close_streams, stream_ids), _CLOSED_TOGETHER)
 
     def abort(self) -> None:
         """End the connection at once, also one that `close` lets linger."""
