@@ -88,11 +88,11 @@ class TestProposals:
         proposals = Proposals(RequestIds(1, 1), clock=clock, timeout_seconds=7.0, request_bytes_max=2 << 20)
         raft = FakeRaft()
         body = bytes(1 << 20)
-        for _ in range(20):
+        for _ in range(6):
             proposals.add("put", body, None, lambda outcome: None)
         assert proposals.submit(raft.as_raft)
         assert not proposals.submit(raft.as_raft)
-        assert [len(batch) for batch in raft.proposed] == [16, 4]
+        assert [len(batch) for batch in raft.proposed] == [4, 2]
 
     def test_without_a_leader_proposals_stay_queued(self, clock: Clock) -> None:
         proposals, raft = make_proposals(clock), FakeRaft(leader_id=0)
