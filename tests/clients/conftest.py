@@ -44,10 +44,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
 
 @pytest.fixture(scope="session")
 def clients_python() -> Path:
-    """The interpreter of the clients' environment, which is reused until the list of packages changes."""
+    """The interpreter of the clients' environment, which is reused until the packages or the version of Python change."""
     ENVIRONMENT.mkdir(exist_ok=True)
     python, made_with = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "packages"
-    wanted = "\n".join(PACKAGES)
+    wanted = "\n".join((sys.version, *PACKAGES))
     with (ENVIRONMENT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test runs may be concurrent
         if not made_with.exists() or made_with.read_text() != wanted:
