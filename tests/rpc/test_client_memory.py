@@ -158,3 +158,27 @@ def test_requests_that_are_not_completed_are_counted() -> None:
             await good.close()
 
     run(main())
+
+
+def test_a_reply_for_which_its_own_connection_is_closed_ends_its_call_once() -> None:
+    memory: list[ClientMemory] = []
+
+    def large(call: UnaryCall, message: bytes) -> None:
+        memory[0]._look_at = 0.0
+        call.reply(bytes(MEGABYTE))
+
+    async def main() -> None:
+        async with serving({"/test.Test/Large": unary(large)}) as (server, port):
+            loop = asyncio.get_running_loop()
+            server.memory = ClientMemory(loop, full_bytes=MEGABYTE // 2, bytes_max=2 * MEGABYTE)
+            memory.append(server.memory)
+            slow = await RawPeer.connect(port)
+            for number in range(6):
+                slow.send(one_message(1 + 2 * number, b"/test.Test/Large"))
+            while (await slow.next_frame())[0] != -1:
+                pass
+            await until(lambda: not server.connections)
+            method = server.methods[b"/test.Test/Large"]
+            assert sum(method.handled) == method.started
+
+    run(main())

@@ -228,6 +228,8 @@ class BoundedConnection(Connection):
         memory = self.memory
         if memory.is_full:
             memory.make_room()
+        if self.closing:  # to make room: its calls have ended
+            return False
         return queued <= _REPLY_QUEUE_BYTES_MAX and not memory.is_over and not (is_large and memory.is_full)
 
     def has_room(self, stream_id: int, queue_bytes_max: int) -> bool:
